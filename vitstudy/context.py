@@ -1,0 +1,76 @@
+"""What a method may use: the baseline, the splits, the profile, the seed, `fit` and `evaluate`."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from torch import Tensor, nn
+
+from vitstudy import models, training
+from vitstudy.data import Dataset, Split
+from vitstudy.profiles import Profile, Recipe
+
+
+@dataclass
+class Context:
+    profile: Profile
+    data: Dataset
+    seed: int
+    name: str
+    """The cell's, for progress and messages."""
+    options: dict
+    artifacts: dict[str, Path]
+    """The files of the methods that this one starts from, by key."""
+    checkpoints: Path
+    """A folder that is emptied once the artifact is safe."""
+    device: str | None = None
+    layers_touched: list[str] = field(default_factory=list)
+    layers_skipped: list[dict[str, str]] = field(default_factory=list)
+    stages: int = 0
+    steps: int = 0
+    images_seen: int = 0
+    training_seconds: float = 0.0
+
+    def model(self, key: str = "vanilla") -> nn.Module:
+        """A fresh copy of the parent `key`, as its file has it."""
+        return models.load(self.artifacts[key])
+
+    def fit(
+        self, model: nn.Module, recipe: Recipe | None = None, loss: training.Loss | None = None
+    ) -> nn.Module:
+        """Train `model` in place, by the profile's recipe where none is given, and count it."""
+        took = training.fit(
+            model,
+            self.data,
+            recipe or self.profile.recipe(self.data.spec.name),
+            seed=self.seed,
+            name=self.name,
+            image_size=self.profile.architecture.image_size,
+            # A method may train several times: a stage that was finished goes on from its end.
+            checkpoint=self.checkpoints / f"stage{self.stages}.pt",
+            loss=loss,
+        )
+        self.stages += 1
+        self.steps += took["steps"]
+        self.images_seen += took["images_seen"]
+        self.training_seconds += took["seconds"]
+        return model
+
+    def evaluate(self, model: nn.Module, split: Split) -> Tensor:
+        """The logits (N, num_classes) of every image of `split`, float32 on the CPU."""
+        return training.evaluate(
+            model,
+            self.data,
+            split,
+            image_size=self.profile.architecture.image_size,
+            device=self.device,
+        )
+
+    def touched(self, name: str) -> None:
+        """Note that the method changed the layer `name`."""
+        self.layers_touched.append(name)
+
+    def skipped(self, name: str, kind: str, reason: str) -> None:
+        """Note that the method left the layer `name` of type `kind` as it is, and why."""
+        self.layers_skipped.append({"layer": name, "type": kind, "reason": reason})

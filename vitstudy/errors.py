@@ -1,0 +1,14 @@
+"""The errors that a user can cause, and the one that training can."""
+
+
+class UserError(Exception):
+    """One line: what is wrong, what is valid, what to do. The command line exits with code 2."""
+
+
+class TrainingFailed(Exception):
+    """Training left the finite numbers; the cell gets a `failed` record, the others go on."""
+
+
+def unknown(kind: str, name: str, valid) -> UserError:
+    """The error for a name that is none of `valid`."""
+    return UserError(f"unknown {kind} {name!r}; valid: {', '.join(map(str, valid))}")

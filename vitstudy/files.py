@@ -1,0 +1,75 @@
+"""Where things lie, and how a file is written: whole, or not at all."""
+
+import contextlib
+import csv
+import hashlib
+import io
+import json
+import os
+from pathlib import Path
+
+SOURCE = Path(__file__).resolve().parent
+"""The package's own folder."""
+
+
+def root() -> Path:
+    """The repository's root, or `$VITSTUDY_HOME`: results, artifacts and figures lie below it."""
+    return Path(os.environ.get("VITSTUDY_HOME") or SOURCE.parent).resolve()
+
+
+def results(profile: str) -> Path:
+    return root() / "results" / profile
+
+
+def artifacts(profile: str) -> Path:
+    return root() / "artifacts" / profile
+
+
+def figures(profile: str) -> Path:
+    return root() / "figures" / profile
+
+
+def write(path: Path, content: bytes | str) -> None:
+    """Write `content` to `path` by rename: a reader sees the old file or the new one, never half.
+
+    The rename comes after an fsync, so a power cut cannot leave an empty file under the name. A
+    write that fails (a full disk) leaves nothing behind.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
+    try:
+        with open(partial, "wb") as file:
+            file.write(content.encode() if isinstance(content, str) else content)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(partial, path)
+    finally:
+        with contextlib.suppress(FileNotFoundError):
+            partial.unlink()
+
+
+def write_json(path: Path, value) -> None:
+    write(path, json.dumps(value, indent=1, ensure_ascii=False, allow_nan=False) + "\n")
+
+
+def write_csv(path: Path, columns: list[str], rows: list[dict]) -> None:
+    """Write `rows` with `columns` in that order; None becomes an empty cell."""
+    text = io.StringIO()
+    table = csv.DictWriter(text, columns, lineterminator="\n")
+    table.writeheader()
+    table.writerows(rows)
+    write(path, text.getvalue())
+
+
+def read_json(path: Path) -> dict | None:
+    """The JSON object in `path`, or None where it is absent or damaged."""
+    try:
+        value = json.loads(path.read_bytes())
+    except (FileNotFoundError, ValueError):
+        return None
+    return value if isinstance(value, dict) else None
+
+
+def sha256(path: Path) -> str:
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -1,0 +1,121 @@
+"""What a model costs, counted: parameters, multiply-accumulates, and the machine it ran on.
+
+Parameters and MACs have a closed formula for the ViT here and a counter that looks at the model;
+the tests hold one against the other.
+"""
+
+from __future__ import annotations
+
+import copy
+import os
+import platform
+from pathlib import Path
+
+import torch
+from torch import nn
+from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.utils.flop_counter import FlopCounterMode
+
+from vitstudy.profiles import Architecture
+
+MIB = 2**20
+
+
+def count_parameters(model: nn.Module) -> int:
+    """Learned values of `model`, those that a quantized layer keeps packed included."""
+    total = sum(parameter.numel() for parameter in model.parameters())
+    for module in model.modules():
+        if callable(weight := getattr(module, "weight", None)):  # PyTorch's quantized layers
+            bias = module.bias()
+            total += weight().numel() + (0 if bias is None else bias.numel())
+    return total
+
+
+def _linear_dynamic(inputs, packed, *args, out_shape=None, **kwargs) -> int:
+    """Operations of PyTorch's int8 linear layer: two for each input of each output."""
+    outputs = 1
+    for side in out_shape:
+        outputs *= side
+    return 2 * outputs * inputs[-1]
+
+
+def count_macs(model: nn.Module, image_size: int, channels: int) -> int:
+    """Multiply-accumulates of one image by torch's own counter, attention's products included.
+
+    The counter knows no fused attention on the CPU in some versions of torch and calls it free, so
+    it is shown the plain one: two matrix products.
+    """
+    known = {}
+    if hasattr(torch.ops.quantized, "linear_dynamic"):
+        known[torch.ops.quantized.linear_dynamic] = _linear_dynamic
+    counter = FlopCounterMode(display=False, custom_mapping=known)
+    device = next((each.device for each in model.parameters()), torch.device("cpu"))
+    image = torch.zeros(1, channels, image_size, image_size, device=device)
+    with counter, sdpa_kernel(SDPBackend.MATH), torch.inference_mode():
+        copy.deepcopy(model).eval()(image)
+    return counter.get_total_flops() // 2
+
+
+def _stem(architecture: Architecture, channels: int) -> tuple[int, int]:
+    """Parameters and MACs of what turns an image into tokens."""
+    side = architecture.image_size
+    if not architecture.stem:
+        weights = channels * architecture.patch_size**2 * architecture.width
+        return weights + architecture.width, weights * (side // architecture.patch_size) ** 2
+    parameters = macs = 0
+    for out, kernel, stride in architecture.stem:
+        side = -(-side // stride)
+        weights = channels * kernel**2 * out
+        parameters += weights + 2 * out  # BatchNorm's scale and shift
+        macs += weights * side**2
+        channels = out
+    return parameters, macs
+
+
+def vit_parameters(architecture: Architecture, num_classes: int, channels: int) -> int:
+    """Parameters of the ViT of `architecture`, by formula."""
+    width, hidden = architecture.width, round(architecture.width * architecture.mlp_ratio)
+    tokens = (architecture.image_size // architecture.patch_size) ** 2 + 1
+    block = 4 * width * width + 4 * width + 2 * width * hidden + hidden + width + 4 * width
+    embeddings = width + tokens * width  # class token, positions
+    head = 2 * width + width * num_classes + num_classes
+    return _stem(architecture, channels)[0] + embeddings + architecture.depth * block + head
+
+
+def vit_macs(architecture: Architecture, num_classes: int, channels: int) -> int:
+    """Multiply-accumulates of one image through the ViT of `architecture`, by formula.
+
+    Matrix products and convolutions; norms, softmax and GELU are not counted, as is usual.
+    """
+    width, hidden = architecture.width, round(architecture.width * architecture.mlp_ratio)
+    tokens = (architecture.image_size // architecture.patch_size) ** 2 + 1
+    block = tokens * (4 * width**2 + 2 * width * hidden) + 2 * tokens**2 * width
+    return _stem(architecture, channels)[1] + architecture.depth * block + width * num_classes
+
+
+def cpu() -> str:
+    """The processor's name, as the system gives it, and the vector instructions torch uses."""
+    name = platform.processor() or platform.machine()
+    cpuinfo = Path("/proc/cpuinfo")
+    if cpuinfo.exists():
+        for line in cpuinfo.read_text().splitlines():
+            if line.startswith("model name"):
+                name = line.partition(":")[2].strip()
+                break
+    return f"{name} ({os.cpu_count()} cores, {torch.backends.cpu.get_cpu_capability()})"
+
+
+def instruction_sets() -> list[str]:
+    """The processor's vector and matrix instructions that matter to int8 and bfloat16."""
+    cpuinfo = Path("/proc/cpuinfo")
+    if not cpuinfo.exists():
+        return []
+    flags = next(
+        (s for s in cpuinfo.read_text().splitlines() if s.startswith(("flags", "Features"))), ""
+    )
+    wanted = ("avx2", "avx512f", "vnni", "bf16", "amx", "asimddp", "i8mm", "sve")
+    return sorted({flag for flag in flags.split() if any(part in flag for part in wanted)})
+
+
+def gpu() -> str | None:
+    return torch.cuda.get_device_name() if torch.cuda.is_available() else None

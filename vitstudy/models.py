@@ -1,0 +1,144 @@
+"""Vision Transformers by profile (timm's), and the files they are kept in.
+
+A model's file is safetensors with one metadata entry, `vitstudy`: a JSON object with the module
+that packed the model (`packer`) and what that module needs to build it again.
+"""
+
+from __future__ import annotations
+
+import importlib
+import json
+import os
+from dataclasses import asdict
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save as to_bytes
+from timm.models.vision_transformer import VisionTransformer
+from torch import Tensor, nn
+
+from vitstudy import files
+from vitstudy.errors import UserError
+from vitstudy.profiles import Architecture
+
+
+class ConvStem(nn.Module):
+    """Convolutions with BatchNorm in place of linear patches; as many tokens come out.
+
+    Xiao et al., Early Convolutions Help Transformers See Better, 2021.
+    """
+
+    def __init__(self, image_size: int, channels: int, layers: tuple[tuple[int, int, int], ...]):
+        super().__init__()
+        modules, side = [], image_size
+        for out, kernel, stride in layers:
+            conv = nn.Conv2d(channels, out, kernel, stride, (kernel - 1) // 2, bias=False)
+            modules += [conv, nn.BatchNorm2d(out), nn.GELU()]
+            channels, side = out, -(-side // stride)
+        self.layers = nn.Sequential(*modules[:-1])  # the blocks begin with a norm of their own
+        self.grid_size, self.num_patches = (side, side), side * side
+        self.patch_size = (image_size // side,) * 2
+
+    def forward(self, images: Tensor) -> Tensor:  # (B, C, H, W)
+        return self.layers(images).flatten(2).transpose(1, 2)  # (B, N, D)
+
+
+def build(architecture: Architecture, num_classes: int, channels: int) -> VisionTransformer:
+    """A ViT with fresh weights from torch's global generator; `forward` gives (B, num_classes)."""
+    stem = {}
+    if architecture.stem:
+        stem["embed_layer"] = lambda img_size, in_chans, **_: ConvStem(
+            img_size, in_chans, architecture.stem
+        )
+    model = VisionTransformer(
+        img_size=architecture.image_size,
+        patch_size=architecture.patch_size,
+        in_chans=channels,
+        num_classes=num_classes,
+        embed_dim=architecture.width,
+        depth=architecture.depth,
+        num_heads=architecture.heads,
+        mlp_ratio=architecture.mlp_ratio,
+        **stem,
+    )
+    model.description = {
+        "architecture": asdict(architecture),
+        "num_classes": num_classes,
+        "channels": channels,
+    }
+    return model
+
+
+def pretrained(architecture: Architecture, num_classes: int, channels: int) -> VisionTransformer:
+    """timm's pretrained weights in a ViT with a new head.
+
+    They come from `$VITSTUDY_WEIGHTS/<timm name>.safetensors` where that is set, else from timm's
+    hub. Raises UserError where neither has them.
+    """
+    import timm
+
+    name, folder = architecture.timm_name, os.environ.get("VITSTUDY_WEIGHTS")
+    source = {"pretrained": True}
+    if folder:
+        file = files.root() / Path(folder).expanduser() / f"{name}.safetensors"
+        if not file.is_file():
+            raise UserError(f"VITSTUDY_WEIGHTS={folder} holds no {name}.safetensors")
+        source["pretrained_cfg_overlay"] = {"file": str(file)}
+    try:
+        weights = timm.create_model(name, num_classes=num_classes, in_chans=channels, **source)
+    except (OSError, RuntimeError) as error:
+        raise UserError(
+            f"timm's weights of {name} could not be had ({str(error).splitlines()[0][:80]}): put "
+            f"{name}.safetensors into a folder and name it in VITSTUDY_WEIGHTS, or run with a "
+            "network; the profile 'digits' needs no weights"
+        ) from error
+    model = build(architecture, num_classes, channels)
+    model.load_state_dict(weights.state_dict())
+    return model
+
+
+# -- files ----------------------------------------------------------------------------------------
+
+
+def pack(model: VisionTransformer) -> tuple[dict[str, Tensor], dict]:
+    """The tensors of a dense model and the description that `unpack` builds it from."""
+    return model.state_dict(), model.description
+
+
+def skeleton(description: dict) -> VisionTransformer:
+    """The model that `description` describes, its weights still to be filled in."""
+    given = dict(description["architecture"])
+    given["stem"] = tuple(tuple(layer) for layer in given["stem"])
+    # Fresh weights are drawn only to be overwritten: the caller's random state is not theirs.
+    with torch.random.fork_rng(devices=[]):
+        return build(Architecture(**given), description["num_classes"], description["channels"])
+
+
+def unpack(tensors: dict[str, Tensor], description: dict) -> VisionTransformer:
+    """The dense model that `pack` took apart."""
+    model = skeleton(description)
+    model.load_state_dict(tensors)
+    return model
+
+
+def save(model: nn.Module, path: Path, packer: str = "vitstudy.models") -> None:
+    """Write `model` to `path`, atomically; `packer` names the module whose `pack` takes it."""
+    tensors, description = importlib.import_module(packer).pack(model)
+    tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+    header = json.dumps({"packer": packer, **description}, sort_keys=True)
+    files.write(path, to_bytes(tensors, {"vitstudy": header}))
+
+
+def load(path: Path) -> nn.Module:
+    """The model in `path`, in evaluation mode; raises UserError where the file is damaged."""
+    try:
+        with safe_open(path, framework="pt") as file:
+            description = json.loads((file.metadata() or {}).get("vitstudy", "null"))
+            tensors = {name: file.get_tensor(name) for name in file.keys()}
+    except (SafetensorError, ValueError) as error:
+        raise UserError(f"{path} is no whole safetensors file ({error})") from error
+    packer = (description or {}).pop("packer", "")
+    if not packer.startswith("vitstudy."):  # a file must not choose which module is imported
+        raise UserError(f"{path} was not written by vitstudy: its header names no packer")
+    return importlib.import_module(packer).unpack(tensors, description).eval()

@@ -1,0 +1,188 @@
+"""Profiles: what differs between the sizes at which the study runs, and nothing else differs."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, replace
+
+from vitstudy.errors import unknown
+
+
+@dataclass(frozen=True)
+class Architecture:
+    """A Vision Transformer with a class token, as timm builds it."""
+
+    width: int
+    depth: int
+    heads: int
+    mlp_ratio: float
+    image_size: int = 32
+    patch_size: int = 4
+    """Pixels a token stands for, each way; a convolutional stem has as many."""
+    stem: tuple[tuple[int, int, int], ...] = ()
+    """Convolutions before the blocks: (channels, kernel, stride) each; empty for linear patches."""
+    timm_name: str = ""
+    """timm's name of the pretrained model to start from; empty for training from scratch."""
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How a model is trained. One schedule for all: linear warm-up, then linear decay to zero."""
+
+    steps: int
+    batch_size: int
+    learning_rate: float = 2e-3
+    """Of AdamW, on all that is no matrix of a block."""
+    matrix_learning_rate: float = 0.02
+    """Of Muon, on the matrices of the blocks; 0 leaves them to AdamW too."""
+    weight_decay: float = 0.05
+    warmup: float = 0.15
+    """Share of the steps."""
+    label_smoothing: float = 0.1
+    bf16: bool = False
+    """Automatic mixed precision in bfloat16."""
+    compile: bool = False
+    """torch.compile, on a GPU only."""
+
+
+@dataclass(frozen=True)
+class Profile:
+    name: str
+    title: str
+    machine: str
+    datasets: tuple[str, str]
+    """The set with 10 classes (Table 1) and the set with 100 (Table 2)."""
+    architecture: Architecture
+    recipes: tuple[Recipe, Recipe]
+    """The baseline's, one a data set."""
+    seeds: tuple[int, ...] = (0,)
+    threads: int = 0
+    """CPU threads a cell computes with; 0 for all. Results depend on it, so it is fixed here."""
+    limit: tuple[int, int, int, int] | None = None
+    """At most so many images of train, calibration, validation and test."""
+    committed: bool = True
+    """Whether its records belong into the repository."""
+    speed_rounds: int = 7
+    """Turns that each model gets in an interleaved timing."""
+    speed_batch: int = 64
+    """The papers' iterations per second are of batches of about this size."""
+
+    def recipe(self, dataset: str) -> Recipe:
+        return self.recipes[self.datasets.index(dataset)]
+
+    def describe(self, dataset: str) -> dict:
+        """All that the profile says about cells of `dataset`, as plain values."""
+        return {
+            "architecture": asdict(self.architecture),
+            "recipe": asdict(self.recipe(dataset)),
+            "limit": self.limit,
+            "threads": self.threads,
+        }
+
+
+DIGITS = ("digits", "digit-pairs")
+CIFAR = ("cifar10", "cifar100")
+
+_digits = Profile(
+    "digits",
+    "Digits and pairs of digits, a ViT of 0.15 M parameters",
+    "2 CPU cores",
+    DIGITS,
+    Architecture(
+        width=64, depth=3, heads=4, mlp_ratio=2, stem=((16, 2, 2), (32, 3, 2), (64, 3, 1))
+    ),
+    (Recipe(steps=500, batch_size=32), Recipe(steps=800, batch_size=32)),
+    threads=1,
+    committed=False,
+)
+_cifar = Profile(
+    "cifar",
+    "CIFAR-10 and CIFAR-100, a ViT of 6 M parameters from scratch",
+    "one GPU",
+    CIFAR,
+    Architecture(
+        width=256,
+        depth=8,
+        heads=8,
+        mlp_ratio=4,
+        stem=((64, 3, 1), (128, 3, 2), (128, 3, 1), (256, 3, 2), (256, 3, 1)),
+    ),
+    (Recipe(steps=10_500, batch_size=256, bf16=True, compile=True),) * 2,
+    seeds=(0, 1, 2),
+)
+
+PROFILES = {
+    profile.name: profile
+    for profile in (
+        replace(
+            _digits,
+            name="smoke",
+            title="A few hundred digits, 30 steps: tests only",
+            architecture=Architecture(
+                width=32, depth=2, heads=2, mlp_ratio=2, stem=((8, 2, 2), (16, 3, 2), (32, 3, 1))
+            ),
+            recipes=(Recipe(steps=30, batch_size=16),) * 2,
+            limit=(256, 64, 64, 128),
+            speed_rounds=3,
+            speed_batch=16,
+        ),
+        _digits,
+        Profile(
+            "cifar-cpu",
+            "CIFAR-10 and CIFAR-100, a ViT of 0.7 M parameters from scratch",
+            "2 CPU cores",
+            CIFAR,
+            Architecture(
+                width=96,
+                depth=6,
+                heads=3,
+                mlp_ratio=2,
+                stem=((24, 3, 1), (48, 3, 2), (48, 3, 1), (96, 3, 2), (96, 3, 1)),
+            ),
+            (Recipe(steps=12 * 351, batch_size=128),) * 2,
+            threads=2,
+        ),
+        _cifar,
+        replace(
+            _cifar,
+            name="cifar224",
+            title="CIFAR-10 at 224 pixels, a ViT-S/16-shaped model from scratch",
+            architecture=Architecture(
+                width=384, depth=12, heads=6, mlp_ratio=4, image_size=224, patch_size=16
+            ),
+        ),
+        replace(
+            _cifar,
+            name="paper",
+            title="The papers' own setting: pretrained ViT-B/16 at 224 pixels, fine-tuned",
+            machine="GPUs",
+            architecture=Architecture(
+                width=768,
+                depth=12,
+                heads=12,
+                mlp_ratio=4,
+                image_size=224,
+                patch_size=16,
+                timm_name="vit_base_patch16_224",
+            ),
+            recipes=(
+                Recipe(
+                    steps=2_100,
+                    batch_size=64,
+                    learning_rate=3e-5,
+                    matrix_learning_rate=0,
+                    weight_decay=0,
+                    label_smoothing=0,
+                    bf16=True,
+                ),
+            )
+            * 2,
+        ),
+    )
+}
+
+
+def get(name: str) -> Profile:
+    """The profile `name`; raises UserError, naming the valid ones, where there is none."""
+    if name not in PROFILES:
+        raise unknown("profile", name, PROFILES)
+    return PROFILES[name]

@@ -1,0 +1,1 @@
+"""Quantization, one paper one file; every file stands on `uniform`."""

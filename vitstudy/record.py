@@ -1,0 +1,94 @@
+"""The record of a cell: what was measured from its artifact, and what made it.
+
+`record.schema.json` beside this file publishes the same fields as a JSON Schema.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass
+
+SCHEMA = 1
+"""Raised when a field changes its meaning: older records are then measured again."""
+
+
+@dataclass
+class Record:
+    schema: int
+    profile: str
+    dataset: str
+    method: str
+    seed: int
+    status: str
+    """`done` or `failed`; a failed one has `error` and no measurements, and is never a hit."""
+    command: str
+    """What makes it again."""
+    fingerprint: str
+    options: dict
+    """Every option of the method, the profile's architecture and recipe, resolved."""
+    parents: dict[str, str]
+    """SHA-256 of the artifacts it started from, by method."""
+    dataset_hash: str
+    error: str | None = None
+
+    accuracy: float | None = None
+    """Top-1 on the whole test split, 0..1."""
+    accuracy_low: float | None = None
+    accuracy_high: float | None = None
+    accuracy_interval: str | None = None
+    per_class_accuracy: list[float] | None = None
+    calibration_error: float | None = None
+    flips: int | None = None
+    """Test images whose class differs from the vanilla model's of the same seed."""
+    flips_to_wrong: int | None = None
+    flips_to_right: int | None = None
+    test_images: int | None = None
+
+    size_bytes: int | None = None
+    """Of the artifact's file."""
+    size_mib: float | None = None
+    parameters: int | None = None
+    macs: int | None = None
+    """Multiply-accumulates of one image."""
+    weight_bits: float | None = None
+    activation_bits: float | None = None
+    simulated: bool | None = None
+    """True where integer arithmetic is imitated in float; such a model has no speed."""
+    layers_touched: list[str] | None = None
+    layers_skipped: list[dict[str, str]] | None = None
+
+    steps: int | None = None
+    images_seen: int | None = None
+    training_seconds: float | None = None
+    seconds: float | None = None
+    """For the whole cell."""
+    created: str | None = None
+
+    artifact_sha256: str | None = None
+    predictions_sha256: str | None = None
+    analysis_sha256: str | None = None
+    sources: dict[str, str] | None = None
+    """SHA-256 of the package's files that made it."""
+    commit: str | None = None
+    lock_sha256: str | None = None
+    versions: dict[str, str] | None = None
+    threads: int | None = None
+    cpu: str | None = None
+    gpu: str | None = None
+
+    @classmethod
+    def from_json(cls, value: dict) -> Record | None:
+        """The record, or None where `value` has other fields than a record of this schema."""
+        if value.get("schema") != SCHEMA:
+            return None
+        try:
+            return cls(**value)
+        except TypeError:
+            return None
+
+    def to_json(self) -> dict:
+        return dataclasses.asdict(self)
+
+
+TIMES = ("training_seconds", "seconds", "created")
+"""The fields in which two runs of the same cell may differ."""

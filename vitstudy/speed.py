@@ -1,0 +1,230 @@
+"""Speed, measured alone: all models of a profile in one process, in turn.
+
+`results/<profile>/speed.json` is a list of interleaved runs, each with the vanilla models in it.
+Ratios are taken within a run, turn by turn, so what slows the machine slows both sides.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import os
+import time
+from datetime import UTC, datetime
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import nn
+
+from vitstudy import data, files, measure, methods, models, profiles, study
+from vitstudy.study import Cell
+
+log = logging.getLogger(__name__)
+
+SECONDS_A_TURN = 0.25
+SINGLES_A_TURN = 10
+"""Images sent one by one in each turn, for the latency."""
+
+
+def path(profile: str) -> Path:
+    return files.results(profile) / "speed.json"
+
+
+def read(profile: str) -> list[dict]:
+    """The runs of a profile, oldest first."""
+    return (files.read_json(path(profile)) or {}).get("runs", [])
+
+
+def latest(profile: str, cell: Cell, device: str = "cpu") -> dict | None:
+    """What the last run that had `cell` on `device` found, with the run's own facts; else None."""
+    for run in reversed(read(profile)):
+        found = run["models"].get(_key(cell))
+        if run["device"] == device and found:
+            return {**run, **found, "models": None}
+    return None
+
+
+def _key(cell: Cell) -> str:
+    return f"{cell.dataset}/{cell.method}/seed{cell.seed}"
+
+
+def devices() -> list[str]:
+    return ["cpu", "cuda"] if torch.cuda.is_available() else ["cpu"]
+
+
+def _timed_cells(profile: profiles.Profile, device: str) -> list[Cell]:
+    """The cells of the first seed that have real arithmetic on `device`, and are measured."""
+    found = []
+    for cell in study.cells(profile.name):
+        method, record = methods.get(cell.method), study.read(cell)
+        if cell.seed != profile.seeds[0] or method.simulated:
+            continue
+        if method.device not in (None, device):
+            continue
+        if record and record.status == "done" and cell.artifact_path.exists():
+            found.append(cell)
+    return found
+
+
+def _fingerprint(profile: profiles.Profile, device: str) -> str:
+    """What a timing depends on besides the models: this file, torch, the machine, the profile."""
+    parts = [files.sha256(Path(__file__)), torch.__version__, measure.cpu(), measure.gpu(), device]
+    parts += [profile.speed_batch, profile.speed_rounds]
+    return hashlib.sha256(repr(parts).encode()).hexdigest()
+
+
+def run(name: str) -> list[dict]:
+    """Time what has not been timed yet on this machine; the runs of the profile, old and new.
+
+    A new model is timed together with the vanilla models, in a run of its own.
+    """
+    profile, made = profiles.get(name), read(name)
+    for device in devices():
+        mark = _fingerprint(profile, device)
+        timed = {
+            (key, found["artifact_sha256"])
+            for run in made
+            if run["fingerprint"] == mark
+            for key, found in run["models"].items()
+        }
+        wanted = _timed_cells(profile, device)
+        if all((_key(cell), study.read(cell).artifact_sha256) in timed for cell in wanted):
+            continue
+        chosen = [
+            cell
+            for cell in wanted
+            if cell.method == "vanilla"
+            or (_key(cell), study.read(cell).artifact_sha256) not in timed
+        ]
+        log.info("speed of %d models on %s, in turn", len(chosen), device)
+        made.append({"fingerprint": mark, **_measure(profile, chosen, device)})
+        files.write_json(path(name), {"runs": made})
+    return made
+
+
+def _measure(profile: profiles.Profile, cells: list[Cell], device: str) -> dict:
+    loaded, facts, inputs = {}, {}, {}
+    for cell in cells:
+        started = time.perf_counter()
+        loaded[cell] = models.load(cell.artifact_path).to(device)
+        facts[cell] = {
+            "artifact_sha256": study.read(cell).artifact_sha256,
+            "load_seconds": round(time.perf_counter() - started, 5),
+        }
+        if cell.dataset not in inputs:
+            dataset = data.load(cell.dataset, profile.limit)
+            images = dataset.test.images[: profile.speed_batch].to(device)
+            inputs[cell.dataset] = dataset.normalise(images, profile.architecture.image_size)
+    turns = interleave(
+        {_key(cell): (loaded[cell], inputs[cell.dataset]) for cell in cells}, profile.speed_rounds
+    )
+    found = {}
+    for cell in cells:
+        base = turns[f"{cell.dataset}/vanilla/seed{cell.seed}"]
+        found[_key(cell)] = {**facts[cell], **_summary(turns[_key(cell)], base)}
+    return {
+        "started": datetime.now(UTC).isoformat(timespec="seconds"),
+        "commit": study.commit(),
+        "device": device,
+        "cpu": measure.cpu(),
+        "instruction_sets": measure.instruction_sets(),
+        "gpu": measure.gpu(),
+        "threads": torch.get_num_threads(),
+        "load_average": round(os.getloadavg()[0], 2),
+        "torch": torch.__version__,
+        "batch": profile.speed_batch,
+        "image_size": profile.architecture.image_size,
+        "rounds": profile.speed_rounds,
+        "models": found,
+    }
+
+
+@torch.inference_mode()
+def interleave(pairs: dict[str, tuple[nn.Module, torch.Tensor]], rounds: int) -> dict[str, dict]:
+    """Time each (model, batch of inputs) in turn, A B C A B C …, after a warm-up.
+
+    For each name: `images_per_second` and `batch_seconds`, one a round, `single_seconds` at batch
+    1, several a round, and `peak_mib`, the memory that a batch took beyond what was held before.
+    """
+    turns = {}
+    for name, (model, inputs) in pairs.items():
+        before = _start_peak(inputs)
+        for _ in range(3):
+            _time(model, inputs, 1)
+        turns[name] = {"peak_mib": _peak(inputs, before), "batch_seconds": [], "single_seconds": []}
+        single = _time(model, inputs, 2) / 2
+        turns[name]["repeats"] = max(1, round(SECONDS_A_TURN / single))
+        _time(model, inputs[:1], 3)
+    for _ in range(rounds):
+        for name, (model, inputs) in pairs.items():
+            repeats = turns[name]["repeats"]
+            turns[name]["batch_seconds"].append(_time(model, inputs, repeats) / repeats)
+            turns[name]["single_seconds"] += [
+                _time(model, inputs[:1], 1) for _ in range(SINGLES_A_TURN)
+            ]
+    for name, (_, inputs) in pairs.items():
+        seconds = np.array(turns[name]["batch_seconds"])
+        turns[name]["images_per_second"] = len(inputs) / seconds
+    return turns
+
+
+def _time(model: nn.Module, inputs: torch.Tensor, repeats: int) -> float:
+    if inputs.is_cuda:
+        torch.cuda.synchronize()
+    started = time.perf_counter()
+    for _ in range(repeats):
+        model(inputs)
+    if inputs.is_cuda:
+        torch.cuda.synchronize()
+    return time.perf_counter() - started
+
+
+def _start_peak(inputs: torch.Tensor) -> float | None:
+    """Forget the highest memory so far; what is held now, MiB, or None where it cannot be told."""
+    if inputs.is_cuda:
+        torch.cuda.reset_peak_memory_stats()
+        return torch.cuda.memory_allocated() / measure.MIB
+    try:
+        Path("/proc/self/clear_refs").write_text("5")
+    except OSError:
+        return None
+    return _status("VmRSS")
+
+
+def _peak(inputs: torch.Tensor, before: float | None) -> float | None:
+    if before is None:
+        return None
+    highest = (
+        torch.cuda.max_memory_allocated() / measure.MIB if inputs.is_cuda else _status("VmHWM")
+    )
+    return round(max(0.0, highest - before), 2)
+
+
+def _status(field: str) -> float:
+    for line in Path("/proc/self/status").read_text().splitlines():
+        if line.startswith(field):
+            return int(line.split()[1]) / 1024
+    raise OSError(f"/proc/self/status has no {field}")
+
+
+def _summary(turns: dict, base: dict) -> dict:
+    """Medians and quartiles of a model's turns; its ratio to vanilla, turn by turn."""
+    rates = turns["images_per_second"]
+    ratios = rates / base["images_per_second"]
+    singles = np.array(turns["single_seconds"]) * 1_000
+    batch = rates[0] * turns["batch_seconds"][0]
+
+    def rounded(*values: float) -> list[float]:
+        return [float(f"{value:.5g}") for value in values]
+
+    return {
+        "images_per_second": rounded(np.median(rates))[0],
+        "images_per_second_quartiles": rounded(*np.percentile(rates, [25, 75])),
+        "iterations_per_second": rounded(np.median(rates) / batch)[0],
+        "ratio_to_vanilla": rounded(np.median(ratios))[0],
+        "ratio_quartiles": rounded(*np.percentile(ratios, [25, 75])),
+        "latency_ms_p50": rounded(np.median(singles))[0],
+        "latency_ms_p95": rounded(np.percentile(singles, 95))[0],
+        "peak_mib": turns["peak_mib"],
+    }

@@ -1,0 +1,509 @@
+"""Cells: each is computed once, kept as an artifact and a record, and found again.
+
+Cell ─► artifact (a safetensors file) ─► measured as reloaded ─► predictions and record.
+A cell is a *hit* when its record, the files whose hashes the record names, and its fingerprint
+(profile, data, versions, the sources that made it, its parents' artifacts) are all as they were.
+"""
+
+from __future__ import annotations
+
+import ast
+import contextlib
+import csv
+import fcntl
+import fnmatch
+import hashlib
+import importlib
+import io
+import json
+import logging
+import os
+import platform
+import shutil
+import subprocess
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from functools import cache
+from importlib.metadata import version
+from pathlib import Path
+
+import numpy as np
+
+from vitstudy import data, files, methods, profiles
+from vitstudy.errors import TrainingFailed, UserError, unknown
+from vitstudy.record import SCHEMA, Record
+
+log = logging.getLogger(__name__)
+
+LIKELIEST = 5
+"""Classes kept of every test image's prediction."""
+
+# What every cell is made and measured with, besides its own method.
+GROUND = ("context", "training", "measure", "statistics")
+# The profile's values and the method's options enter the fingerprint resolved, so that a new row
+# or profile leaves the others' cells as they are.
+RESOLVED = {"profiles", "methods", "study", "record", "cli", "errors", "files", "__init__"}
+PACKAGES = ("torch", "torchvision", "timm", "accelerate", "numpy", "safetensors", "scikit-learn")
+
+
+@dataclass(frozen=True, order=True)
+class Cell:
+    profile: str
+    dataset: str
+    method: str
+    seed: int
+
+    def __str__(self) -> str:
+        return f"{self.profile}/{self.dataset}/{self.method}/seed{self.seed}"
+
+    @property
+    def _place(self) -> Path:
+        return Path(self.dataset) / self.method / f"seed{self.seed}"
+
+    @property
+    def record_path(self) -> Path:
+        return files.results(self.profile) / "records" / self._place.with_suffix(".json")
+
+    @property
+    def predictions_path(self) -> Path:
+        return self.record_path.with_suffix(".npz")
+
+    @property
+    def analysis_path(self) -> Path:
+        return files.results(self.profile) / "analysis" / self._place.with_suffix(".npz")
+
+    @property
+    def artifact_path(self) -> Path:
+        return files.artifacts(self.profile) / self._place / "model.safetensors"
+
+    @property
+    def checkpoints(self) -> Path:
+        return files.artifacts(self.profile) / self._place / "checkpoints"
+
+    def parents(self) -> list[Cell]:
+        """What it starts from; and vanilla always, since flips are counted against it."""
+        keys = dict.fromkeys((*methods.get(self.method).parents, "vanilla"))
+        keys.pop(self.method, None)
+        return [Cell(self.profile, self.dataset, key, self.seed) for key in keys]
+
+
+def cells(profile: str) -> list[Cell]:
+    """Every cell of a profile, each after its parents; one seed of every row before the next."""
+    known = profiles.get(profile)
+    return [
+        Cell(profile, dataset, method.key, seed)
+        for seed in known.seeds
+        for dataset in known.datasets
+        for method in _in_order()
+    ]
+
+
+@cache
+def _in_order() -> tuple[methods.Method, ...]:
+    """The available methods, each after its parents, else in the papers' order."""
+    ordered: dict[str, methods.Method] = {}
+
+    def add(method: methods.Method) -> None:
+        for parent in method.parents:
+            add(methods.get(parent))
+        ordered.setdefault(method.key, method)
+
+    for method in methods.available():
+        add(method)
+    return tuple(ordered.values())
+
+
+def select(patterns: list[str]) -> list[Cell]:
+    """The cells that match any of `patterns`, each `profile[/dataset[/method[/seedK]]]`, globs
+    allowed, in an order in which parents come first.
+
+    Raises UserError where a part of a pattern matches nothing, naming what is valid.
+    """
+    chosen: dict[Cell, None] = {}
+    for pattern in patterns:
+        parts = pattern.strip("/").split("/")
+        if len(parts) > 4:
+            raise UserError(
+                f"{pattern!r} has more than the four parts of profile/dataset/method/seedK"
+            )
+        parts += ["*"] * (4 - len(parts))
+        for name in _matching("profile", parts[0], profiles.PROFILES):
+            profile = profiles.get(name)
+            seeds = [f"seed{seed}" for seed in profile.seeds]
+            datasets = _matching("data set", parts[1], profile.datasets)
+            keys = _matching("method", parts[2], [each.key for each in methods.available()])
+            seeds = _matching("seed", parts[3], seeds)
+            for cell in cells(name):
+                if cell.dataset in datasets and cell.method in keys and f"seed{cell.seed}" in seeds:
+                    chosen[cell] = None
+    return list(chosen)
+
+
+def _matching(kind: str, pattern: str, names) -> list[str]:
+    found = [name for name in names if fnmatch.fnmatchcase(name, pattern)]
+    if not found:
+        raise unknown(kind, pattern, names)
+    return found
+
+
+# -- hits -----------------------------------------------------------------------------------------
+
+
+@cache
+def _imports(file: Path) -> frozenset[Path]:
+    """The package's own files that `file` imports, directly."""
+    found = set()
+    for node in ast.walk(ast.parse(file.read_bytes())):
+        if isinstance(node, ast.Import):
+            names = [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            names = [node.module, *(f"{node.module}.{alias.name}" for alias in node.names)]
+        else:
+            continue
+        for name in names:
+            if name.startswith("vitstudy."):
+                path = files.SOURCE.joinpath(*name.split(".")[1:]).with_suffix(".py")
+                if path.is_file():
+                    found.add(path)
+    return frozenset(found)
+
+
+@cache
+def sources(module: str) -> dict[str, str]:
+    """SHA-256 of the package's files that a cell of the method in `module` is made by."""
+    waiting = [files.SOURCE.joinpath(*name.split(".")).with_suffix(".py") for name in GROUND]
+    waiting.append(files.SOURCE.joinpath(*module.split(".")[1:]).with_suffix(".py"))
+    seen: set[Path] = set()
+    while waiting:
+        path = waiting.pop()
+        if path not in seen and path.stem not in RESOLVED:
+            seen.add(path)
+            waiting += _imports(path)
+    return {str(path.relative_to(files.SOURCE)): files.sha256(path) for path in sorted(seen)}
+
+
+@cache
+def versions() -> dict[str, str]:
+    return {"python": platform.python_version()} | {name: version(name) for name in PACKAGES}
+
+
+def _options(cell: Cell) -> dict:
+    method = methods.get(cell.method)
+    return {**method.options, **profiles.get(cell.profile).describe(cell.dataset)}
+
+
+def fingerprint(cell: Cell, parents: dict[str, str]) -> str:
+    """What a cell's result depends on, as one hash; `parents` are its parents' artifacts'."""
+    method = methods.get(cell.method)
+    python = ".".join(platform.python_version_tuple()[:2])
+    made_with = {**versions(), "python": python}
+    parts = [
+        SCHEMA,
+        str(cell),
+        _options(cell),
+        [method.module, method.packer, method.parents, method.device],
+        [method.weight_bits, method.activation_bits, method.simulated],
+        data.dataset_hash(cell.dataset),
+        made_with,
+        sources(method.module),
+        parents,
+    ]
+    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
+
+
+def read(cell: Cell) -> Record | None:
+    """The cell's record as it lies there, up to date or not; None where there is no whole one."""
+    value = files.read_json(cell.record_path)
+    return Record.from_json(value) if value else None
+
+
+def why_not(cell: Cell) -> str | None:
+    """Why the cell has to be computed; None for a hit."""
+    if not cell.record_path.exists():
+        return "not measured yet"
+    record = read(cell)
+    if record is None:
+        return "its record is damaged"
+    if record.status != "done":
+        return f"it failed before: {record.error}"
+    parents = {}
+    for parent in cell.parents():
+        if reason := why_not(parent):
+            return f"{parent.method}: {reason}"
+        parents[parent.method] = read(parent).artifact_sha256
+    if record.fingerprint != fingerprint(cell, parents):
+        return _what_changed(cell, record, parents)
+    kept = {
+        "artifact": (cell.artifact_path, record.artifact_sha256),
+        "predictions file": (cell.predictions_path, record.predictions_sha256),
+        "analysis file": (cell.analysis_path, record.analysis_sha256),
+    }
+    for kind, (path, digest) in kept.items():
+        if digest and not path.exists():
+            return f"its {kind} is absent"
+        if digest and files.sha256(path) != digest:
+            return f"its {kind} is damaged"
+    return None
+
+
+def _what_changed(cell: Cell, record: Record, parents: dict[str, str]) -> str:
+    before, now = record.sources or {}, sources(methods.get(cell.method).module)
+    changed = sorted(name for name in {*before, *now} if before.get(name) != now.get(name))
+    if changed:
+        return f"{', '.join(changed)} changed"
+    if record.dataset_hash != data.dataset_hash(cell.dataset):
+        return "the data changed"
+    if record.parents != parents:
+        return f"{', '.join(record.parents) or 'what it starts from'} changed"
+    before, now = record.versions or {}, versions()
+    moved = [name for name in now if before.get(name) != now[name] and name != "python"]
+    return f"{', '.join(moved)} changed" if moved else "its options changed"
+
+
+# -- computing ------------------------------------------------------------------------------------
+
+
+def run(cell: Cell, *, missing: bool = False) -> Record:
+    """The record of `cell`: read on a hit, else computed, its parents first.
+
+    `missing` takes a whole record as done even where its artifact or fingerprint is not at hand.
+    A cell whose training fails gets a `failed` record, and so do those that start from it.
+    """
+    reason = why_not(cell)
+    if reason is None:
+        return read(cell)
+    if missing and (record := read(cell)) and record.status == "done":
+        return record
+    with _locked(cell):
+        # Another process may have made it meanwhile; processes of one launch decided together.
+        if not _several() and why_not(cell) is None:
+            return read(cell)
+        if cell.record_path.exists():
+            log.info("%s is computed again: %s", cell, reason)
+        before = read(cell)
+        parents = {}
+        for parent in cell.parents():
+            record = run(parent)
+            if record.status != "done":
+                return _write_failed(cell, {}, f"{parent.method} failed: {record.error}")
+            parents[parent.method] = record.artifact_sha256
+        try:
+            record = _compute(cell, parents)
+        except TrainingFailed as error:
+            return _write_failed(cell, parents, str(error))
+        if _is_main():
+            _note_change(cell, before, record, reason)
+        return record
+
+
+def _is_main() -> bool:
+    """False in all but one of the processes that `accelerate launch` or `torchrun` started."""
+    return int(os.environ.get("RANK", 0)) == 0
+
+
+def _several() -> bool:
+    """Whether several processes compute each cell together."""
+    return int(os.environ.get("WORLD_SIZE", 1)) > 1
+
+
+def _barrier() -> None:
+    """Wait for the other processes, where there are any: only one of them writes files."""
+    if _several():
+        from accelerate import Accelerator
+
+        Accelerator().wait_for_everyone()
+
+
+def _blank(cell: Cell, parents: dict[str, str], status: str) -> Record:
+    return Record(
+        schema=SCHEMA,
+        profile=cell.profile,
+        dataset=cell.dataset,
+        method=cell.method,
+        seed=cell.seed,
+        status=status,
+        command=f"python -m vitstudy run {cell}",
+        fingerprint=fingerprint(cell, parents),
+        options=_options(cell),
+        parents=parents,
+        dataset_hash=data.dataset_hash(cell.dataset),
+        created=datetime.now(UTC).isoformat(timespec="seconds"),
+        sources=sources(methods.get(cell.method).module),
+        versions=versions(),
+        commit=commit(),
+        lock_sha256=_lock_hash(),
+    )
+
+
+def _write_failed(cell: Cell, parents: dict[str, str], error: str) -> Record:
+    record = _blank(cell, parents, "failed")
+    record.error = error
+    if _is_main():
+        files.write_json(cell.record_path, record.to_json())
+    _barrier()
+    return record
+
+
+def _compute(cell: Cell, parents: dict[str, str]) -> Record:
+    """Make the artifact, measure it as reloaded, and write what was found; the record last."""
+    from vitstudy import models, training
+    from vitstudy.context import Context
+
+    started = time.monotonic()
+    method, profile = methods.get(cell.method), profiles.get(cell.profile)
+    context = Context(
+        profile=profile,
+        data=data.load(cell.dataset, profile.limit),
+        seed=cell.seed,
+        name=str(cell),
+        options=method.options,
+        artifacts={parent.method: parent.artifact_path for parent in cell.parents()},
+        checkpoints=cell.checkpoints,
+        device=method.device,
+    )
+    module = importlib.import_module(method.module)
+    with training.threads(profile.threads):
+        made = module.compress(context)
+        if not _is_main():
+            _barrier()
+            return read(cell)
+        models.save(made, cell.artifact_path, method.packer)
+        del made
+        record = _blank(cell, parents, "done")
+        record.layers_touched, record.layers_skipped = (
+            context.layers_touched,
+            context.layers_skipped,
+        )
+        record.steps, record.images_seen = context.steps, context.images_seen
+        record.training_seconds = round(context.training_seconds, 2)
+        model = models.load(cell.artifact_path)
+        _measure(cell, context, model, record)
+        if cell.seed == profile.seeds[0] and hasattr(module, "analyse"):
+            files.write(cell.analysis_path, _npz(module.analyse(context, model)))
+            record.analysis_sha256 = files.sha256(cell.analysis_path)
+    record.seconds = round(time.monotonic() - started, 2)
+    files.write_json(cell.record_path, record.to_json())
+    shutil.rmtree(cell.checkpoints, ignore_errors=True)
+    _barrier()
+    return record
+
+
+def _measure(cell: Cell, context, model, record: Record) -> None:
+    """Fill in what is measured from the reloaded artifact."""
+    import torch
+
+    from vitstudy import measure, statistics
+
+    method, test = methods.get(cell.method), context.data.test
+    probabilities = context.evaluate(model, test).softmax(dim=1)
+    top = probabilities.topk(min(LIKELIEST, probabilities.shape[1]), dim=1)
+    labels, predicted = test.labels.numpy(), top.indices[:, 0].numpy()
+    correct = predicted == labels
+    record.accuracy = float(correct.mean())
+    record.accuracy_low, record.accuracy_high, record.accuracy_interval = (
+        statistics.accuracy_interval(correct, test.sources)
+    )
+    count = np.bincount(labels, minlength=context.data.spec.num_classes)
+    right = np.bincount(labels, weights=correct, minlength=len(count))
+    record.per_class_accuracy = [
+        round(float(r / c), 6) if c else None for r, c in zip(right, count, strict=True)
+    ]
+    record.calibration_error = statistics.expected_calibration_error(
+        top.values[:, 0].numpy().astype(np.float64), correct
+    )
+    record.test_images = len(labels)
+    content = _npz(
+        {
+            "labels": labels.astype(np.uint8),
+            "classes": top.indices.numpy().astype(np.uint8),
+            "probabilities": top.values.numpy().astype(np.float16),
+        }
+    )
+    files.write(cell.predictions_path, content)
+    record.predictions_sha256 = files.sha256(cell.predictions_path)
+    vanilla = Cell(cell.profile, cell.dataset, "vanilla", cell.seed)
+    if cell != vanilla:
+        before = predictions(vanilla)["classes"][:, 0]
+        for name, value in statistics.flips(before, predicted, labels).items():
+            setattr(record, name, value)
+    record.size_bytes = cell.artifact_path.stat().st_size
+    record.size_mib = round(record.size_bytes / measure.MIB, 4)
+    record.artifact_sha256 = files.sha256(cell.artifact_path)
+    record.parameters = measure.count_parameters(model)
+    record.macs = measure.count_macs(
+        model, context.profile.architecture.image_size, context.data.spec.channels
+    )
+    record.weight_bits, record.activation_bits = method.weight_bits, method.activation_bits
+    record.simulated = method.simulated
+    record.threads = torch.get_num_threads()
+    record.cpu, record.gpu = measure.cpu(), measure.gpu()
+
+
+def predictions(cell: Cell) -> dict[str, np.ndarray]:
+    """`labels` (N,), `classes` (N, 5) and `probabilities` (N, 5), likeliest first, of a cell."""
+    with np.load(cell.predictions_path, allow_pickle=False) as found:
+        return dict(found)
+
+
+def _npz(arrays: dict[str, np.ndarray]) -> bytes:
+    content = io.BytesIO()
+    np.savez_compressed(content, **arrays)
+    return content.getvalue()
+
+
+@contextlib.contextmanager
+def _locked(cell: Cell) -> Iterator[None]:
+    """Hold the cell: of two processes that want it, one computes and the other waits.
+
+    The lock is the kernel's and dies with its process.
+    """
+    _barrier()  # all processes of one launch decide alike, before any of them writes
+    if not _is_main():
+        yield
+        return
+    path = cell.artifact_path.with_name("lock")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with open(path, "w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            log.info("%s is being computed by another process; waiting for it", cell)
+            fcntl.flock(file, fcntl.LOCK_EX)
+        yield
+
+
+def _note_change(cell: Cell, before: Record | None, after: Record, reason: str) -> None:
+    """Leave a line in results/CHANGES.csv where a committed cell was measured again."""
+    if not profiles.get(cell.profile).committed or before is None or before.accuracy is None:
+        return
+    path = files.root() / "results" / "CHANGES.csv"
+    columns = ["when", "cell", "accuracy_before", "accuracy", "size_before", "size", "why"]
+    rows = list(csv.DictReader(path.read_text().splitlines())) if path.exists() else []
+    values = [after.created, str(cell), before.accuracy, after.accuracy]
+    values += [before.size_bytes, after.size_bytes, reason]
+    rows.append(dict(zip(columns, values, strict=True)))
+    files.write_csv(path, columns, rows)
+
+
+@cache
+def commit() -> str | None:
+    """The repository's commit, with `+` where tracked files differ from it."""
+    try:
+        done = subprocess.run(
+            ["git", "describe", "--always", "--abbrev=12", "--dirty=+", "--exclude=*"],
+            cwd=files.SOURCE,
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+    except (OSError, subprocess.CalledProcessError):
+        return None
+    return done.stdout.strip()
+
+
+@cache
+def _lock_hash() -> str | None:
+    lock = files.SOURCE.parent / "requirements.lock"
+    return files.sha256(lock) if lock.exists() else None
