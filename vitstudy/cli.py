@@ -7,11 +7,12 @@ import logging
 import os
 import sys
 import time
+from pathlib import Path
 
 import click
 
 from vitstudy import __version__
-from vitstudy.errors import UserError
+from vitstudy.errors import NotebookFailed, UserError
 
 
 class _Group(click.Group):
@@ -22,6 +23,9 @@ class _Group(click.Group):
             return super().invoke(context)
         except UserError as error:
             _fail(str(error))
+        except NotebookFailed as error:
+            click.echo(f"failed: {error}", err=True)
+            sys.exit(1)
         except OSError as error:
             if error.errno not in (errno.ENOSPC, errno.EDQUOT):
                 raise
@@ -92,7 +96,10 @@ def list_(what: str) -> None:
 @main.command()
 @click.argument("cells", nargs=-1, required=True)
 @click.option("--missing", is_flag=True, help="Take a committed record as done.")
-def run(cells: tuple[str, ...], missing: bool) -> None:
+@click.option(
+    "--keep-going", is_flag=True, help="Exit with 0 although the training of cells failed."
+)
+def run(cells: tuple[str, ...], missing: bool, keep_going: bool) -> None:
     """Compute CELLS: profile[/dataset[/method[/seedK]]], globs allowed, parents first.
 
     A cell whose record and artifact are up to date is read, not computed.
@@ -129,7 +136,7 @@ def run(cells: tuple[str, ...], missing: bool) -> None:
         len(waiting),
         len(chosen) - len(waiting),
     )
-    if failed:
+    if failed and not keep_going:
         sys.exit(1)
 
 
@@ -156,3 +163,50 @@ def speed(profile: str) -> None:
     from vitstudy import speed
 
     speed.run(profile)
+
+
+@main.command()
+@click.argument("name")
+@click.argument("profile", default="digits")
+@click.option("-o", "--output", type=click.Path(path_type=Path), help="The executed copy.")
+@click.option("-p", "parameters", type=(str, str), multiple=True, help="A parameter and its value.")
+def notebook(name: str, profile: str, output: Path | None, parameters) -> None:
+    """Run the notebook NAME on PROFILE from a clean kernel, into a copy."""
+    from vitstudy import notebooks, profiles
+
+    profiles.get(profile)
+    notebooks.execute(name, profile, output, **dict(parameters))
+
+
+@main.command()
+@click.argument("profile", default="digits")
+def site(profile: str) -> None:
+    """Build site/ from the executed notebooks of PROFILE."""
+    from vitstudy import profiles
+
+    profiles.get(profile)
+    from vitstudy.report import site
+
+    logging.getLogger("vitstudy").info("site of %s", profile)
+    site.build(profile)
+
+
+@main.command(context_settings={"ignore_unknown_options": True})
+@click.argument("arguments", nargs=-1, type=click.UNPROCESSED)
+def reproduce(arguments: tuple[str, ...]) -> None:
+    """Make everything of a profile: [PROFILE] [--from-records] [SNAKEMAKE OPTIONS]."""
+    from vitstudy import workflow
+
+    rest = list(arguments)
+    profile = rest.pop(0) if rest and not rest[0].startswith("-") else "digits"
+    from_records = "--from-records" in rest
+    rest = [argument for argument in rest if argument != "--from-records"]
+    sys.exit(workflow.reproduce(profile, from_records, rest))
+
+
+@main.command("check-notebooks")
+def check_notebooks() -> None:
+    """Run the committed notebooks again and compare what must not change (nbval)."""
+    from vitstudy import notebooks
+
+    sys.exit(notebooks.check([notebooks.path(name) for name in notebooks.names()]))

@@ -9,6 +9,10 @@ class TrainingFailed(Exception):
     """Training left the finite numbers; the cell gets a `failed` record, the others go on."""
 
 
+class NotebookFailed(Exception):
+    """A cell of a notebook raised an error."""
+
+
 def unknown(kind: str, name: str, valid) -> UserError:
     """The error for a name that is none of `valid`."""
     return UserError(f"unknown {kind} {name!r}; valid: {', '.join(map(str, valid))}")

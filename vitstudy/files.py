@@ -10,11 +10,13 @@ from pathlib import Path
 
 SOURCE = Path(__file__).resolve().parent
 """The package's own folder."""
+REPOSITORY = SOURCE.parent
+"""Where the notebooks, the site's pages and the pinned versions are."""
 
 
 def root() -> Path:
-    """The repository's root, or `$VITSTUDY_HOME`: results, artifacts and figures lie below it."""
-    return Path(os.environ.get("VITSTUDY_HOME") or SOURCE.parent).resolve()
+    """The repository, or `$VITSTUDY_HOME`: results, artifacts, figures and site lie below it."""
+    return Path(os.environ.get("VITSTUDY_HOME") or REPOSITORY).resolve()
 
 
 def results(profile: str) -> Path:

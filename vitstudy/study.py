@@ -505,5 +505,5 @@ def commit() -> str | None:
 
 @cache
 def _lock_hash() -> str | None:
-    lock = files.SOURCE.parent / "requirements.lock"
+    lock = files.REPOSITORY / "requirements.lock"
     return files.sha256(lock) if lock.exists() else None

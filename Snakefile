@@ -1,0 +1,79 @@
+# The graph: cells ─► speed (alone on the machine) ─► notebooks ─► site.
+#
+#   ./run_all.sh [profile] [snakemake options]    or    snakemake --cores 2 --config profile=digits
+#
+# What a cell declares here is a stamp, never a record or an artifact: Snakemake deletes outputs
+# before a job and skips those that exist, while whether a cell is up to date is study's to say.
+# A job takes all cells of one data set and seed, since starting Python with torch costs more
+# seconds than a small cell does; --config group=cell makes every cell a job of its own.
+
+import sys
+
+from vitstudy import files, graph, notebooks, profiles
+
+PROFILE = profiles.get(config.get("profile", "digits"))
+NAME = PROFILE.name
+FROM_RECORDS = str(config.get("from_records", False)).lower() in ("1", "true")
+JOBS = graph.jobs(NAME, config.get("group", "chain"))
+RECORDS = sorted(str(path) for path in files.results(NAME).glob("records/*/*/*.json"))
+
+VITSTUDY = f"'{sys.executable}' -m vitstudy"
+STAMPS = f"results/{NAME}/stamps"
+REPORT = [str(path) for path in sorted(files.SOURCE.glob("report/*.py"))]
+
+
+workdir: str(files.root())
+
+
+if workflow.is_main_process:
+    graph.clear_stale(NAME, {} if FROM_RECORDS else JOBS)
+
+
+rule all:
+    input:
+        f"{STAMPS}/site",
+
+
+rule cells:
+    output:
+        touch(f"{STAMPS}/cells-{{job}}"),
+    input:
+        lambda wildcards: [f"{STAMPS}/cells-{each}" for each in graph.before(JOBS, wildcards.job)],
+    params:
+        cells=lambda wildcards: [str(cell) for cell in JOBS[wildcards.job]],
+    threads: PROFILE.threads or workflow.cores
+    shell:
+        # A failed cell has a record that says so; the rest goes on, and the end tells.
+        f"{VITSTUDY} run --keep-going {{params.cells:q}}"
+
+
+rule speed:
+    output:
+        touch(f"{STAMPS}/speed"),
+    input:
+        expand(f"{STAMPS}/cells-{{job}}", job=JOBS),
+    threads: workflow.cores  # nothing else beside it
+    shell:
+        f"{VITSTUDY} speed {NAME}"
+
+
+rule notebook:
+    output:
+        f"results/{NAME}/notebooks/{{name}}.ipynb",
+    input:
+        RECORDS if FROM_RECORDS else f"{STAMPS}/speed",
+        str(notebooks.folder() / "{name}.ipynb"),
+        REPORT,
+    shell:
+        f"{VITSTUDY} notebook {{wildcards.name}} {NAME}"
+
+
+rule site:
+    output:
+        touch(f"{STAMPS}/site"),
+    input:
+        expand(f"results/{NAME}/notebooks/{{name}}.ipynb", name=notebooks.names()),
+        [str(path) for path in sorted(files.REPOSITORY.glob("docs/*"))],
+    threads: workflow.cores
+    shell:
+        f"{VITSTUDY} site {NAME}"

@@ -1,0 +1,81 @@
+"""How Sphinx builds the site; `python -m vitstudy site PROFILE` calls it."""
+
+import json
+from pathlib import Path
+
+from docutils import nodes
+from latex2mathml.converter import convert
+
+from vitstudy import __version__
+
+project = "vitstudy"
+author = "The vitstudy authors"
+copyright = "2026, the vitstudy authors"
+release = __version__
+extensions = ["myst_nb"]
+exclude_patterns = ["_build"]
+
+nb_execution_mode = "off"  # the notebooks come executed
+nb_merge_streams = True
+myst_enable_extensions = ["dollarmath", "amsmath", "colon_fence"]
+# Widgets need a kernel; a figure that needs none stands beside each.
+suppress_warnings = ["mystnb.unknown_mime_type"]
+
+html_theme = "pydata_sphinx_theme"
+html_title = "vitstudy"
+html_static_path = ["_static"]
+html_css_files = ["site.css"]
+html_js_files = ["datatables.js"]
+html_math_renderer = "mathml"
+html_show_sourcelink = False
+html_theme_options = {
+    "navigation_with_keys": False,
+    "show_prev_next": True,
+    "secondary_sidebar_items": ["page-toc"],
+    "navbar_align": "left",
+    "show_toc_level": 2,
+}
+html_sidebars = {"index": []}
+
+
+def _math(self, node, display):
+    # MathML needs no network, unlike the usual renderers' scripts, and every browser has it.
+    self.body.append(convert(node.astext(), display="block" if display else "inline"))
+    raise nodes.SkipNode
+
+
+def _write_datatables(app):
+    """DataTables from the installed itables, in a form that a page opened from a disk may load.
+
+    A browser imports no module from a file; it does from a string.
+    """
+    import itables
+
+    html = Path(itables.__file__).parent / "html"
+    static = Path(app.srcdir) / "_static"
+    bundle = json.dumps((html / "dt_bundle.js").read_text())
+    (static / "datatables.css").write_text((html / "dt_bundle.css").read_text())
+    (static / "datatables.js").write_text(
+        f"const bundle = {bundle};\n"
+        """
+const options = {paging: false, searching: false, info: false, order: [], autoWidth: false};
+document.addEventListener("DOMContentLoaded", async () => {
+  const tables = document.querySelectorAll("table.dataframe");
+  if (!tables.length) return;
+  const url = URL.createObjectURL(new Blob([bundle], {type: "application/javascript"}));
+  const {ITable} = await import(url);
+  URL.revokeObjectURL(url);
+  tables.forEach((table) => new ITable(table, options));
+});
+"""
+    )
+
+
+def setup(app):
+    app.add_html_math_renderer(
+        "mathml",
+        (lambda self, node: _math(self, node, False), None),
+        (lambda self, node: _math(self, node, True), None),
+    )
+    app.connect("builder-inited", _write_datatables)
+    app.add_css_file("datatables.css")

@@ -1,0 +1,87 @@
+"""Notebooks are run (papermill) and checked (nbval) from here, and from nowhere else."""
+
+from __future__ import annotations
+
+import ast
+import json
+import logging
+import subprocess
+import sys
+from pathlib import Path
+
+from vitstudy import files
+from vitstudy.errors import NotebookFailed, unknown
+
+log = logging.getLogger(__name__)
+
+
+def folder() -> Path:
+    return files.REPOSITORY / "notebooks"
+
+
+def names() -> list[str]:
+    return sorted(path.stem for path in folder().glob("*.ipynb"))
+
+
+def path(name: str) -> Path:
+    if name not in names():
+        raise unknown("notebook", name, names())
+    return folder() / f"{name}.ipynb"
+
+
+def parameters(notebook: Path) -> list[str]:
+    """The names that the notebook's cell tagged `parameters` assigns."""
+    found: list[str] = []
+    for cell in json.loads(notebook.read_text())["cells"]:
+        if "parameters" in cell["metadata"].get("tags", []):
+            for node in ast.parse("".join(cell["source"])).body:
+                if isinstance(node, ast.Assign):
+                    found += [each.id for each in node.targets if isinstance(each, ast.Name)]
+    return found
+
+
+def execute(name: str, profile: str, output: Path | None = None, **given) -> Path:
+    """Run the notebook `name` on `profile` from a clean kernel; where its executed copy lies.
+
+    `given` are further parameters. Raises UserError where the notebook has no such parameter,
+    NotebookFailed where a cell of it raises an error.
+    """
+    import papermill
+    from papermill.exceptions import PapermillExecutionError
+
+    source = path(name)
+    known = parameters(source)
+    for parameter in given:
+        if parameter not in known:
+            raise unknown(f"parameter of {name}", parameter, known)
+    output = output or files.results(profile) / "notebooks" / f"{name}.ipynb"
+    output.parent.mkdir(parents=True, exist_ok=True)
+    log.info("notebook %s on %s", name, profile)
+    logging.getLogger("papermill").setLevel(logging.ERROR)
+    try:
+        papermill.execute_notebook(
+            source,
+            output,
+            {"profile": profile, **given},
+            cwd=folder(),
+            progress_bar=False,
+            kernel_name="python3",
+        )
+    except PapermillExecutionError as error:
+        raise NotebookFailed(
+            f"{name}, cell {error.exec_count}: {error.ename}: {error.evalue} (see {output})"
+        ) from error
+    return output
+
+
+def check(notebooks: list[Path]) -> int:
+    """Run executed notebooks again under nbval, compare marked outputs; the exit code."""
+    command = [sys.executable, "-m", "pytest", "--nbval-lax", "--nbval-current-env", "-q"]
+    command += [
+        "-p",
+        "no:cacheprovider",
+        "--override-ini=testpaths=",
+        "--rootdir",
+        str(files.REPOSITORY),
+    ]
+    return subprocess.run([*command, *map(str, notebooks)], check=False).returncode
