@@ -32,10 +32,10 @@ html_theme_options = {
     "navigation_with_keys": False,
     "show_prev_next": True,
     "secondary_sidebar_items": ["page-toc"],
-    "navbar_align": "left",
+    "navbar_center": [],
     "show_toc_level": 2,
 }
-html_sidebars = {"index": []}
+html_sidebars = {"**": ["globaltoc.html"], "index": []}
 
 
 def _math(self, node, display):

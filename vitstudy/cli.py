@@ -2,38 +2,59 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import logging
 import os
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import click
 
-from vitstudy import __version__
+from vitstudy import __version__, files
 from vitstudy.errors import NotebookFailed, UserError
 
 
 class _Group(click.Group):
     """Errors that a user can cause end in one line and exit code 2."""
 
+    def make_context(self, *arguments, **options) -> click.Context:
+        with _one_line():
+            return super().make_context(*arguments, **options)
+
     def invoke(self, context: click.Context):
-        try:
+        with _one_line():
             return super().invoke(context)
-        except UserError as error:
-            _fail(str(error))
-        except NotebookFailed as error:
-            click.echo(f"failed: {error}", err=True)
-            sys.exit(1)
-        except OSError as error:
-            if error.errno not in (errno.ENOSPC, errno.EDQUOT):
-                raise
-            where = f" for {error.filename}" if error.filename else ""
+
+
+@contextlib.contextmanager
+def _one_line() -> Iterator[None]:
+    try:
+        yield
+    except UserError as error:
+        _fail(str(error))
+    except NotebookFailed as error:
+        click.echo(f"failed: {error}", err=True)
+        sys.exit(1)
+    except click.UsageError as error:
+        if isinstance(error, getattr(click.exceptions, "NoArgsIsHelpError", ())):
+            raise
+        command = error.ctx.command_path if error.ctx else "python -m vitstudy"
+        _fail(f"{error.format_message()} Valid: see {command} --help")
+    except OSError as error:
+        # numpy's own message of a write that was cut short carries no number.
+        full = error.errno in (errno.ENOSPC, errno.EDQUOT) or " requested and " in str(error)
+        where = f" for {error.filename}" if error.filename else ""
+        if full:
             _fail(
                 f"no space left on the disk{where}; free some and run again: what is finished is "
                 "kept, the rest is computed"
             )
+        if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
+            _fail(f"{error.strerror}{where}; the study writes below {files.root()}")
+        raise
 
 
 def _fail(line: str) -> None:
@@ -210,3 +231,13 @@ def check_notebooks() -> None:
     from vitstudy import notebooks
 
     sys.exit(notebooks.check([notebooks.path(name) for name in notebooks.names()]))
+
+
+@main.command()
+def refresh() -> None:
+    """Write the committed notebooks' outputs and the README's numbers anew, from the digits."""
+    from vitstudy import notebooks
+    from vitstudy.report import readme
+
+    readme.refresh()
+    notebooks.refresh()

@@ -5,8 +5,10 @@ from __future__ import annotations
 import ast
 import json
 import logging
+import os
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 from vitstudy import files
@@ -46,9 +48,6 @@ def execute(name: str, profile: str, output: Path | None = None, **given) -> Pat
     `given` are further parameters. Raises UserError where the notebook has no such parameter,
     NotebookFailed where a cell of it raises an error.
     """
-    import papermill
-    from papermill.exceptions import PapermillExecutionError
-
     source = path(name)
     known = parameters(source)
     for parameter in given:
@@ -57,21 +56,46 @@ def execute(name: str, profile: str, output: Path | None = None, **given) -> Pat
     output = output or files.results(profile) / "notebooks" / f"{name}.ipynb"
     output.parent.mkdir(parents=True, exist_ok=True)
     log.info("notebook %s on %s", name, profile)
+    _papermill(source, output, {"profile": profile, **given})
+    return output
+
+
+def _papermill(source: Path, output: Path, given: dict) -> None:
+    import papermill
+    from papermill.exceptions import PapermillExecutionError
+
     logging.getLogger("papermill").setLevel(logging.ERROR)
     try:
         papermill.execute_notebook(
-            source,
-            output,
-            {"profile": profile, **given},
-            cwd=folder(),
-            progress_bar=False,
-            kernel_name="python3",
+            source, output, given, cwd=folder(), progress_bar=False, kernel_name="python3"
         )
     except PapermillExecutionError as error:
         raise NotebookFailed(
-            f"{name}, cell {error.exec_count}: {error.ename}: {error.evalue} (see {output})"
+            f"{source.stem}, cell {error.exec_count}: {error.ename}: {error.evalue} (see {output})"
         ) from error
-    return output
+
+
+def refresh() -> None:
+    """Execute every notebook on its own default profile and commit to its outputs.
+
+    What a run leaves in the metadata besides outputs (times, versions, widgets) is taken out.
+    """
+    import nbformat
+
+    os.environ["VITSTUDY_REFRESH"] = "1"  # reference values are then written, not compared
+    with tempfile.TemporaryDirectory() as place:
+        for name in names():
+            output = Path(place) / f"{name}.ipynb"
+            log.info("notebook %s, its committed outputs", name)
+            _papermill(path(name), output, {})
+            notebook = nbformat.read(output, as_version=4)
+            for key in ("papermill", "widgets"):
+                notebook.metadata.pop(key, None)
+            notebook.metadata.language_info.pop("version", None)
+            for cell in notebook.cells:
+                tags = cell.metadata.get("tags", [])
+                cell.metadata = nbformat.NotebookNode({"tags": tags} if tags else {})
+            files.write(path(name), nbformat.writes(notebook) + "\n")
 
 
 def check(notebooks: list[Path]) -> int:

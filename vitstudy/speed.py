@@ -12,13 +12,18 @@ import os
 import time
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
-import torch
-from torch import nn
 
-from vitstudy import data, files, measure, methods, models, profiles, study
+from vitstudy import data, files, methods, profiles, study
 from vitstudy.study import Cell
+
+if TYPE_CHECKING:
+    import torch
+    from torch import nn
+
+# torch is imported where something is timed: who only reads what was found need not wait for it.
 
 log = logging.getLogger(__name__)
 
@@ -50,6 +55,8 @@ def _key(cell: Cell) -> str:
 
 
 def devices() -> list[str]:
+    import torch
+
     return ["cpu", "cuda"] if torch.cuda.is_available() else ["cpu"]
 
 
@@ -69,6 +76,10 @@ def _timed_cells(profile: profiles.Profile, device: str) -> list[Cell]:
 
 def _fingerprint(profile: profiles.Profile, device: str) -> str:
     """What a timing depends on besides the models: this file, torch, the machine, the profile."""
+    import torch
+
+    from vitstudy import measure
+
     parts = [files.sha256(Path(__file__)), torch.__version__, measure.cpu(), measure.gpu(), device]
     parts += [profile.speed_batch, profile.speed_rounds]
     return hashlib.sha256(repr(parts).encode()).hexdigest()
@@ -104,6 +115,10 @@ def run(name: str) -> list[dict]:
 
 
 def _measure(profile: profiles.Profile, cells: list[Cell], device: str) -> dict:
+    import torch
+
+    from vitstudy import measure, models
+
     loaded, facts, inputs = {}, {}, {}
     for cell in cells:
         started = time.perf_counter()
@@ -140,13 +155,19 @@ def _measure(profile: profiles.Profile, cells: list[Cell], device: str) -> dict:
     }
 
 
-@torch.inference_mode()
 def interleave(pairs: dict[str, tuple[nn.Module, torch.Tensor]], rounds: int) -> dict[str, dict]:
     """Time each (model, batch of inputs) in turn, A B C A B C …, after a warm-up.
 
     For each name: `images_per_second` and `batch_seconds`, one a round, `single_seconds` at batch
     1, several a round, and `peak_mib`, the memory that a batch took beyond what was held before.
     """
+    import torch
+
+    with torch.inference_mode():
+        return _interleave(pairs, rounds)
+
+
+def _interleave(pairs: dict[str, tuple[nn.Module, torch.Tensor]], rounds: int) -> dict[str, dict]:
     turns = {}
     for name, (model, inputs) in pairs.items():
         before = _start_peak(inputs)
@@ -170,6 +191,8 @@ def interleave(pairs: dict[str, tuple[nn.Module, torch.Tensor]], rounds: int) ->
 
 
 def _time(model: nn.Module, inputs: torch.Tensor, repeats: int) -> float:
+    import torch
+
     if inputs.is_cuda:
         torch.cuda.synchronize()
     started = time.perf_counter()
@@ -183,8 +206,10 @@ def _time(model: nn.Module, inputs: torch.Tensor, repeats: int) -> float:
 def _start_peak(inputs: torch.Tensor) -> float | None:
     """Forget the highest memory so far; what is held now, MiB, or None where it cannot be told."""
     if inputs.is_cuda:
+        import torch
+
         torch.cuda.reset_peak_memory_stats()
-        return torch.cuda.memory_allocated() / measure.MIB
+        return torch.cuda.memory_allocated() / 2**20
     try:
         Path("/proc/self/clear_refs").write_text("5")
     except OSError:
@@ -195,9 +220,12 @@ def _start_peak(inputs: torch.Tensor) -> float | None:
 def _peak(inputs: torch.Tensor, before: float | None) -> float | None:
     if before is None:
         return None
-    highest = (
-        torch.cuda.max_memory_allocated() / measure.MIB if inputs.is_cuda else _status("VmHWM")
-    )
+    if inputs.is_cuda:
+        import torch
+
+        highest = torch.cuda.max_memory_allocated() / 2**20
+    else:
+        highest = _status("VmHWM")
     return round(max(0.0, highest - before), 2)
 
 

@@ -56,11 +56,15 @@ class Cell:
     seed: int
 
     def __str__(self) -> str:
-        return f"{self.profile}/{self.dataset}/{self.method}/seed{self.seed}"
+        return f"{self.profile}/{self.dataset}/{self.method}/{self.seed_name}"
+
+    @property
+    def seed_name(self) -> str:
+        return f"seed{self.seed}"
 
     @property
     def _place(self) -> Path:
-        return Path(self.dataset) / self.method / f"seed{self.seed}"
+        return Path(self.dataset) / self.method / self.seed_name
 
     @property
     def record_path(self) -> Path:
@@ -129,15 +133,18 @@ def select(patterns: list[str]) -> list[Cell]:
                 f"{pattern!r} has more than the four parts of profile/dataset/method/seedK"
             )
         parts += ["*"] * (4 - len(parts))
-        for name in _matching("profile", parts[0], profiles.PROFILES):
-            profile = profiles.get(name)
-            seeds = [f"seed{seed}" for seed in profile.seeds]
-            datasets = _matching("data set", parts[1], profile.datasets)
-            keys = _matching("method", parts[2], [each.key for each in methods.available()])
-            seeds = _matching("seed", parts[3], seeds)
-            for cell in cells(name):
-                if cell.dataset in datasets and cell.method in keys and f"seed{cell.seed}" in seeds:
-                    chosen[cell] = None
+        names = _matching("profile", parts[0], profiles.PROFILES)
+        found = [cell for name in names for cell in cells(name)]
+        # Each part is looked for among what the parts before it leave.
+        for kind, field, part in (
+            ("data set", "dataset", parts[1]),
+            ("method", "method", parts[2]),
+            ("seed", "seed_name", parts[3]),
+        ):
+            valid = dict.fromkeys(getattr(cell, field) for cell in found)
+            names = _matching(kind, part, valid)
+            found = [cell for cell in found if getattr(cell, field) in names]
+        chosen |= dict.fromkeys(found)
     return list(chosen)
 
 
@@ -171,10 +178,9 @@ def _imports(file: Path) -> frozenset[Path]:
 
 
 @cache
-def sources(module: str) -> dict[str, str]:
-    """SHA-256 of the package's files that a cell of the method in `module` is made by."""
+def _sources(*modules: str) -> dict[str, str]:
     waiting = [files.SOURCE.joinpath(*name.split(".")).with_suffix(".py") for name in GROUND]
-    waiting.append(files.SOURCE.joinpath(*module.split(".")[1:]).with_suffix(".py"))
+    waiting += [files.SOURCE.joinpath(*name.split(".")[1:]).with_suffix(".py") for name in modules]
     seen: set[Path] = set()
     while waiting:
         path = waiting.pop()
@@ -182,6 +188,12 @@ def sources(module: str) -> dict[str, str]:
             seen.add(path)
             waiting += _imports(path)
     return {str(path.relative_to(files.SOURCE)): files.sha256(path) for path in sorted(seen)}
+
+
+def sources(key: str) -> dict[str, str]:
+    """SHA-256 of the package's files that a cell of the method `key` is made and kept by."""
+    method = methods.get(key)
+    return _sources(method.module, method.packer)
 
 
 @cache
@@ -207,7 +219,7 @@ def fingerprint(cell: Cell, parents: dict[str, str]) -> str:
         [method.weight_bits, method.activation_bits, method.simulated],
         data.dataset_hash(cell.dataset),
         made_with,
-        sources(method.module),
+        sources(cell.method),
         parents,
     ]
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
@@ -249,7 +261,7 @@ def why_not(cell: Cell) -> str | None:
 
 
 def _what_changed(cell: Cell, record: Record, parents: dict[str, str]) -> str:
-    before, now = record.sources or {}, sources(methods.get(cell.method).module)
+    before, now = record.sources or {}, sources(cell.method)
     changed = sorted(name for name in {*before, *now} if before.get(name) != now.get(name))
     if changed:
         return f"{', '.join(changed)} changed"
@@ -329,12 +341,25 @@ def _blank(cell: Cell, parents: dict[str, str], status: str) -> Record:
         options=_options(cell),
         parents=parents,
         dataset_hash=data.dataset_hash(cell.dataset),
-        created=datetime.now(UTC).isoformat(timespec="seconds"),
-        sources=sources(methods.get(cell.method).module),
+        created=_now(),
+        sources=sources(cell.method),
         versions=versions(),
         commit=commit(),
         lock_sha256=_lock_hash(),
     )
+
+
+def _now() -> str:
+    return datetime.now(UTC).isoformat(timespec="seconds")
+
+
+def _forget_others_checkpoints(cell: Cell, fingerprint: str) -> None:
+    """Remove checkpoints that another recipe or other sources left: a training goes on from its
+    own, or the record would name what did not make it."""
+    mark = cell.checkpoints / "fingerprint"
+    if not mark.exists() or mark.read_text() != fingerprint:
+        shutil.rmtree(cell.checkpoints, ignore_errors=True)
+        files.write(mark, fingerprint)
 
 
 def _write_failed(cell: Cell, parents: dict[str, str], error: str) -> Record:
@@ -364,6 +389,10 @@ def _compute(cell: Cell, parents: dict[str, str]) -> Record:
         device=method.device,
     )
     module = importlib.import_module(method.module)
+    record = _blank(cell, parents, "done")  # the sources as they are now, not after the training
+    if _is_main():
+        _forget_others_checkpoints(cell, record.fingerprint)
+    _barrier()
     with training.threads(profile.threads):
         made = module.compress(context)
         if not _is_main():
@@ -371,7 +400,6 @@ def _compute(cell: Cell, parents: dict[str, str]) -> Record:
             return read(cell)
         models.save(made, cell.artifact_path, method.packer)
         del made
-        record = _blank(cell, parents, "done")
         record.layers_touched, record.layers_skipped = (
             context.layers_touched,
             context.layers_skipped,
@@ -384,6 +412,7 @@ def _compute(cell: Cell, parents: dict[str, str]) -> Record:
             files.write(cell.analysis_path, _npz(module.analyse(context, model)))
             record.analysis_sha256 = files.sha256(cell.analysis_path)
     record.seconds = round(time.monotonic() - started, 2)
+    record.created = _now()
     files.write_json(cell.record_path, record.to_json())
     shutil.rmtree(cell.checkpoints, ignore_errors=True)
     _barrier()
@@ -397,7 +426,10 @@ def _measure(cell: Cell, context, model, record: Record) -> None:
     from vitstudy import measure, statistics
 
     method, test = methods.get(cell.method), context.data.test
-    probabilities = context.evaluate(model, test).softmax(dim=1)
+    logits = context.evaluate(model, test)
+    if not torch.isfinite(logits).all():
+        raise TrainingFailed(f"the outputs of {cell} on the test images are no finite numbers")
+    probabilities = logits.softmax(dim=1)
     top = probabilities.topk(min(LIKELIEST, probabilities.shape[1]), dim=1)
     labels, predicted = test.labels.numpy(), top.indices[:, 0].numpy()
     correct = predicted == labels
@@ -455,21 +487,29 @@ def _npz(arrays: dict[str, np.ndarray]) -> bytes:
 
 @contextlib.contextmanager
 def _locked(cell: Cell) -> Iterator[None]:
-    """Hold the cell: of two processes that want it, one computes and the other waits.
-
-    The lock is the kernel's and dies with its process.
-    """
+    """Hold the cell: of two processes that want it, one computes and the other waits."""
     _barrier()  # all processes of one launch decide alike, before any of them writes
     if not _is_main():
         yield
         return
-    path = cell.artifact_path.with_name("lock")
+    waiting = f"{cell} is being computed by another process; waiting for it"
+    with _exclusive(cell.artifact_path.with_name("lock"), waiting):
+        yield
+
+
+@contextlib.contextmanager
+def _exclusive(path: Path, waiting: str = "") -> Iterator[None]:
+    """Hold the lock in `path`, saying `waiting` where another process has it.
+
+    The lock is the kernel's and dies with its process.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
     with open(path, "w") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            log.info("%s is being computed by another process; waiting for it", cell)
+            if waiting:
+                log.info("%s", waiting)
             fcntl.flock(file, fcntl.LOCK_EX)
         yield
 
@@ -480,11 +520,12 @@ def _note_change(cell: Cell, before: Record | None, after: Record, reason: str) 
         return
     path = files.root() / "results" / "CHANGES.csv"
     columns = ["when", "cell", "accuracy_before", "accuracy", "size_before", "size", "why"]
-    rows = list(csv.DictReader(path.read_text().splitlines())) if path.exists() else []
     values = [after.created, str(cell), before.accuracy, after.accuracy]
     values += [before.size_bytes, after.size_bytes, reason]
-    rows.append(dict(zip(columns, values, strict=True)))
-    files.write_csv(path, columns, rows)
+    with _exclusive(files.root() / "artifacts" / "changes.lock"):  # jobs run side by side
+        rows = list(csv.DictReader(path.read_text().splitlines())) if path.exists() else []
+        rows.append(dict(zip(columns, values, strict=True)))
+        files.write_csv(path, columns, rows)
 
 
 @cache

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import logging
+import os
 import re
 import subprocess
 import sys
 import time
 from collections import deque
+from pathlib import Path
 
 from vitstudy import data, files, profiles, study
 from vitstudy.errors import UserError
@@ -19,6 +21,15 @@ _WRONG = re.compile(r"(?:^|: )error: (.*)")
 _STEPS = re.compile(r"^(\d+) of (\d+) steps \(.*\) done")
 
 
+def duration_path(profile: str) -> Path:
+    """Where a run from nothing leaves how many seconds it took, set-up included."""
+    return files.results(profile) / "duration.json"
+
+
+def done_line(seconds: int) -> str:
+    return f"done in {seconds // 60} min {seconds % 60:02} s"
+
+
 def reproduce(profile: str, from_records: bool, options: list[str]) -> int:
     """Make every record, table, figure, notebook and page of `profile`; the exit code.
 
@@ -26,21 +37,26 @@ def reproduce(profile: str, from_records: bool, options: list[str]) -> int:
     Raises UserError where the profile is unknown, its data or its records are not to be had, or an
     option or a job says that the user has something to mend.
     """
-    known, started = profiles.get(profile), time.monotonic()
+    known = profiles.get(profile)
+    started = float(os.environ.get("VITSTUDY_STARTED") or time.time())
     if from_records:
         if not any(study.read(cell) for cell in study.cells(profile)):
             raise UserError(
                 f"no records of {profile} in {files.results(profile) / 'records'}; without "
                 "--from-records they are computed"
             )
+        from_nothing = False
     else:
         for name in known.datasets:
             data.dataset_hash(name)
+        from_nothing = not any(study.read(cell) for cell in study.cells(profile))
     code = _snakemake(profile, from_records, options)
     if code == 0 and not set(options) & {"-n", "--dry-run", "--dryrun"}:
         failed = _failed(profile)
-        seconds = time.monotonic() - started
-        log.info("done in %.0f min %02.0f s", seconds // 60, seconds % 60)
+        seconds = round(time.time() - started)
+        if from_nothing:
+            files.write_json(duration_path(profile), {"seconds": seconds})
+        log.info("%s", done_line(seconds))
         for kind, place in (
             ("records", files.results(profile) / "records.csv"),
             ("tables", files.results(profile) / "tables"),
