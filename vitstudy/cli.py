@@ -125,17 +125,15 @@ def run(cells: tuple[str, ...], missing: bool, keep_going: bool) -> None:
 
     A cell whose record and artifact are up to date is read, not computed.
     """
-    from vitstudy import study
+    from vitstudy import data, study
 
     chosen = study.select(list(cells))
     log = logging.getLogger("vitstudy")
-    waiting = [cell for cell in chosen if study.why_not(cell)]
-    if missing:
-        waiting = [
-            cell
-            for cell in waiting
-            if (record := study.read(cell)) is None or record.status != "done"
-        ]
+    waiting = [
+        cell for cell in chosen if not (missing and study.is_done(cell)) and study.why_not(cell)
+    ]
+    for name in dict.fromkeys(cell.dataset for cell in waiting):
+        data.dataset_hash(name)  # what cannot be had is said now, not after hours of training
     started, failed = time.monotonic(), []
     for position, cell in enumerate(waiting):
         left = _seconds_left(waiting, position, time.monotonic() - started)

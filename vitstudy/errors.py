@@ -4,6 +4,10 @@
 class UserError(Exception):
     """One line: what is wrong, what is valid, what to do. The command line exits with code 2."""
 
+    def _render_traceback_(self) -> list[str]:
+        """What a notebook shows of it: the line, without the way there."""
+        return [f"error: {self}"]
+
 
 class TrainingFailed(Exception):
     """Training left the finite numbers; the cell gets a `failed` record, the others go on."""

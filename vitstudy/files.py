@@ -50,6 +50,12 @@ def write(path: Path, content: bytes | str) -> None:
             partial.unlink()
 
 
+def forget_partial(path: Path) -> None:
+    """Remove what a process that was killed while writing `path` left; for who holds it alone."""
+    for partial in path.parent.glob(f".{path.name}.*.partial"):
+        partial.unlink(missing_ok=True)
+
+
 def write_json(path: Path, value) -> None:
     write(path, json.dumps(value, indent=1, ensure_ascii=False, allow_nan=False) + "\n")
 

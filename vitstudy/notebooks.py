@@ -76,13 +76,15 @@ def _papermill(source: Path, output: Path, given: dict) -> None:
 
 
 def refresh() -> None:
-    """Execute every notebook on its own default profile and commit to its outputs.
+    """Execute every notebook on its own default profile and write its outputs into it.
 
     What a run leaves in the metadata besides outputs (times, versions, widgets) is taken out.
+    The reference values are written anew.
     """
     import nbformat
 
-    os.environ["VITSTUDY_REFRESH"] = "1"  # reference values are then written, not compared
+    os.environ["VITSTUDY_REFRESH"] = "1"
+    (folder() / "reference.json").unlink(missing_ok=True)
     with tempfile.TemporaryDirectory() as place:
         for name in names():
             output = Path(place) / f"{name}.ipynb"

@@ -94,7 +94,10 @@ _digits = Profile(
     Architecture(
         width=64, depth=3, heads=4, mlp_ratio=2, stem=((16, 2, 2), (32, 3, 2), (64, 3, 1))
     ),
-    (Recipe(steps=500, batch_size=32), Recipe(steps=800, batch_size=32)),
+    (
+        Recipe(steps=600, batch_size=32, weight_decay=0.5),
+        Recipe(steps=1_200, batch_size=32, weight_decay=0.5, matrix_learning_rate=0.03),
+    ),
     threads=1,
     committed=False,
 )

@@ -41,9 +41,9 @@ def read(profile: str) -> list[dict]:
     return (files.read_json(path(profile)) or {}).get("runs", [])
 
 
-def latest(profile: str, cell: Cell, device: str = "cpu") -> dict | None:
+def latest(cell: Cell, device: str = "cpu") -> dict | None:
     """What the last run that had `cell` on `device` found, with the run's own facts; else None."""
-    for run in reversed(read(profile)):
+    for run in reversed(read(cell.profile)):
         found = run["models"].get(_key(cell))
         if run["device"] == device and found:
             return {**run, **found, "models": None}

@@ -231,6 +231,12 @@ def read(cell: Cell) -> Record | None:
     return Record.from_json(value) if value else None
 
 
+def is_done(cell: Cell) -> bool:
+    """Whether there is a whole record of a success, be it up to date or not."""
+    record = read(cell)
+    return record is not None and record.status == "done"
+
+
 def why_not(cell: Cell) -> str | None:
     """Why the cell has to be computed; None for a hit."""
     if not cell.record_path.exists():
@@ -283,11 +289,11 @@ def run(cell: Cell, *, missing: bool = False) -> Record:
     `missing` takes a whole record as done even where its artifact or fingerprint is not at hand.
     A cell whose training fails gets a `failed` record, and so do those that start from it.
     """
+    if missing and is_done(cell):
+        return read(cell)
     reason = why_not(cell)
     if reason is None:
         return read(cell)
-    if missing and (record := read(cell)) and record.status == "done":
-        return record
     with _locked(cell):
         # Another process may have made it meanwhile; processes of one launch decided together.
         if not _several() and why_not(cell) is None:
@@ -392,6 +398,9 @@ def _compute(cell: Cell, parents: dict[str, str]) -> Record:
     record = _blank(cell, parents, "done")  # the sources as they are now, not after the training
     if _is_main():
         _forget_others_checkpoints(cell, record.fingerprint)
+        for path in (cell.artifact_path, cell.predictions_path, cell.analysis_path):
+            files.forget_partial(path)
+        files.forget_partial(cell.record_path)
     _barrier()
     with training.threads(profile.threads):
         made = module.compress(context)

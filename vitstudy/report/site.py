@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from vitstudy import data, files, graph, notebooks, profiles, study
+from vitstudy import data, files, graph, notebooks, profiles, speed, study
 from vitstudy.errors import UserError
 
 log = logging.getLogger(__name__)
@@ -109,7 +109,7 @@ def _run(profile: str) -> str:
             f"{len(rows)} cells, {total:,.0f} s of computing.",
             _html(pd.DataFrame(rows)),
         ]
-    runs = (files.read_json(files.results(profile) / "speed.json") or {}).get("runs", [])
+    runs = speed.read(profile)
     if runs:
         columns = {"started": "when", "device": "device", "cpu": "CPU", "gpu": "GPU"}
         columns |= {"threads": "threads", "torch": "torch", "batch": "batch", "rounds": "rounds"}

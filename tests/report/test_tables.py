@@ -1,0 +1,201 @@
+import csv
+import math
+import statistics
+import subprocess
+import sys
+
+import pytest
+
+from vitstudy import files
+from vitstudy.errors import UserError
+from vitstudy.methods import METHODS
+from vitstudy.report import tables
+from vitstudy.study import Cell
+
+COLUMNS = (
+    "key,model,method,accuracy_published,accuracy,accuracy_std,gpu_speed_published,gpu_speed,"
+    "cpu_speed_published,cpu_speed,cpu_ratio,size_published,size_mib,simulated,note"
+).split(",")
+
+
+def row(profile, which, key):
+    frame = tables.table(profile, which)
+    return frame[frame["key"] == key].iloc[0]
+
+
+def rows_of(path):
+    with open(path, newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def test_thirteen_rows_in_the_papers_order_where_nothing_was_measured(home):
+    frame = tables.table("digits", 1)
+    assert list(frame.columns) == COLUMNS
+    assert list(frame["key"]) == [method.key for method in METHODS]
+    assert len(frame) == 13
+    assert frame["accuracy"].isna().all()
+    assert row("digits", 1, "vanilla")["note"] == "not measured on this profile"
+    assert row("digits", 1, "nystrom-m24")["note"] == "method not in the study yet"
+
+
+def test_published_numbers_are_written_as_the_papers_print_them(home):
+    tables.write("digits")
+    first, second = (rows_of(home / f"results/digits/tables/table{n}.csv") for n in (1, 2))
+    assert list(first[0]) == COLUMNS
+    vanilla = [first[0][f"{name}_published"] for name in ("accuracy", "gpu_speed", "cpu_speed")]
+    assert vanilla == ["98.94", "4.48", "0.050"]
+    assert (first[3]["gpu_speed_published"], first[3]["size_published"]) == ("2.10", "41")
+    assert second[1]["cpu_speed_published"] == "0.122"
+    assert second[2]["size_published"] == ""
+    assert first[12]["model"] == "DeiT base + Dynamic Quantization"
+    assert first[12]["method"] == "Knowledge Distillation + PTQ"
+
+
+def test_measured_numbers_stand_beside_the_published_ones(add, add_speed, home):
+    add("digits", "digits", "vanilla", accuracy=0.98765, size_mib=0.49731)
+    add_speed("digits", {"digits/vanilla/seed0": (1.0, 1.0)})
+    add_speed("digits", {"digits/vanilla/seed0": (12.3456, 1.0004)})
+    tables.write("digits")
+    found = rows_of(home / "results/digits/tables/table1.csv")[0]
+    assert (found["accuracy"], found["accuracy_std"]) == ("98.77", "")
+    assert (found["cpu_speed"], found["cpu_ratio"]) == ("12.35", "1.000")
+    assert (found["size_mib"], found["simulated"]) == ("0.4973", "False")
+    assert found["note"] == "GPU speed not measured: no GPU"
+
+
+def test_several_seeds_give_mean_and_standard_deviation(add):
+    accuracies = (0.91, 0.92, 0.96)
+    for seed, accuracy in enumerate(accuracies):
+        add("cifar", "cifar10", "vanilla", seed, accuracy=accuracy, size_mib=20 + seed)
+    found = row("cifar", 1, "vanilla")
+    assert found["accuracy"] == pytest.approx(93)
+    assert found["accuracy_std"] == pytest.approx(100 * statistics.stdev(accuracies))
+    assert found["size_mib"] == pytest.approx(21)
+    low, high = tables.intervals("cifar", 1)["vanilla"]
+    assert (low, high) == pytest.approx((93 - found["accuracy_std"], 93 + found["accuracy_std"]))
+
+
+def test_seeds_that_are_absent_or_failed_are_named(add):
+    add("cifar", "cifar10", "vanilla", 0)
+    add("cifar", "cifar10", "vanilla", 1, status="failed", error="loss is NaN")
+    found = row("cifar", 1, "vanilla")
+    assert found["accuracy"] == pytest.approx(90)
+    assert math.isnan(found["accuracy_std"])
+    assert "seed 1 failed: loss is NaN" in found["note"]
+    assert "not measured yet: seed 2" in found["note"]
+
+
+def test_a_failed_cell_is_empty_with_the_reason(add):
+    add("digits", "digit-pairs", "vanilla", status="failed", error="loss is NaN at step 3")
+    found = row("digits", 2, "vanilla")
+    assert math.isnan(found["accuracy"])
+    assert found["note"] == "failed: loss is NaN at step 3"
+    assert tables.intervals("digits", 2) == {}
+
+
+def test_a_simulated_row_has_no_speed_even_where_one_was_timed(add, add_speed):
+    add("digits", "digits", "fq-vit", simulated=True)
+    add_speed("digits", {"digits/fq-vit/seed0": (5.0, 1.2)})
+    found = row("digits", 1, "fq-vit")
+    assert found["simulated"]
+    assert math.isnan(found["cpu_speed"]) and math.isnan(found["cpu_ratio"])
+    assert "simulated: no speed" in found["note"]
+
+
+def test_gpu_speeds_come_from_runs_on_cuda(add, add_speed):
+    add("digits", "digits", "vanilla")
+    add("digits", "digits", "dynamic")
+    add_speed("digits", {"digits/vanilla/seed0": (500.0, 1.0)}, device="cuda")
+    assert row("digits", 1, "vanilla")["gpu_speed"] == 500
+    assert "CPU speed not measured yet" in row("digits", 1, "vanilla")["note"]
+    assert "no GPU speed" in row("digits", 1, "dynamic")["note"]
+
+
+def test_ratios_are_to_the_vanilla_of_the_same_source(add, add_speed):
+    add("digits", "digits", "vanilla", accuracy=0.98, size_mib=0.5)
+    add("digits", "digits", "dynamic", accuracy=0.97, size_mib=0.2)
+    add_speed("digits", {"digits/vanilla/seed0": (8, 1), "digits/dynamic/seed0": (11, 1.3)})
+    found = tables.ratios("digits", 1).set_index("key").loc["dynamic"]
+    assert found["accuracy_change"] == pytest.approx(-1)
+    assert found["accuracy_change_published"] == pytest.approx(98.73 - 98.94)
+    assert found["size_ratio"] == pytest.approx(0.4)
+    assert found["size_ratio_published"] == pytest.approx(84 / 327)
+    assert found["cpu_ratio"] == 1.3
+    assert found["cpu_ratio_published"] == pytest.approx(0.062 / 0.050)
+
+
+def test_the_markdown_links_a_number_to_its_record(add, home):
+    add("digits", "digits", "vanilla", accuracy=0.9875)
+    tables.write("digits")
+    text = (home / "results/digits/tables/table1.md").read_text()
+    place = "../records/digits/vanilla/seed0.json"
+    assert f"| 98.94 | [98.75]({place}) |" in text
+    assert (home / "results/digits/tables" / place).exists()
+
+
+def test_records_csv_has_a_row_a_cell_with_path_and_hash(add, home):
+    add("digits", "digit-pairs", "vanilla")
+    add("digits", "digits", "dynamic")
+    add("digits", "digits", "vanilla")
+    broken = Cell("digits", "digits", "fq-vit", 0).record_path
+    files.write(broken, '{"schema": 1, "prof')
+    tables.write("digits")
+    rows = rows_of(home / "results/digits/records.csv")
+    order = [(each["dataset"], each["method"]) for each in rows]
+    assert order == [
+        ("digits", "vanilla"),
+        ("digits", "dynamic"),
+        ("digits", "fq-vit"),
+        ("digit-pairs", "vanilla"),
+    ]
+    assert [each["status"] for each in rows] == ["done", "done", "damaged", "done"]
+    assert rows[0]["path"] == "results/digits/records/digits/vanilla/seed0.json"
+    assert rows[0]["sha256"] == files.sha256(home / rows[0]["path"])
+    assert rows[0]["accuracy"] == "0.9"
+    assert not {"options", "per_class_accuracy", "sources"} & rows[0].keys()
+
+
+def test_writing_again_changes_no_byte(add, home):
+    add("digits", "digits", "vanilla")
+    tables.write("digits")
+    folder = home / "results/digits"
+    before = {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+    tables.write("digits")
+    assert {path: path.read_bytes() for path in before} == before
+
+
+@pytest.mark.parametrize(("profile", "which"), [("digits", 3), ("digitz", 1)])
+def test_an_unknown_table_or_profile_names_the_valid_ones(home, profile, which):
+    with pytest.raises(UserError, match="valid: "):
+        tables.table(profile, which)
+
+
+def test_large_and_small_numbers_are_written_without_exponent():
+    assert tables.significant(123456.7) == "123500"
+    assert tables.significant(0.00001234567) == "0.00001235"
+    assert tables.significant(0.49731) == "0.4973"
+
+
+def test_the_published_speeds_of_one_shape_disagree():
+    frame = tables.contradictions().set_index("of")
+    vanilla = frame.loc["vanilla in Tables 1 and 2"]
+    assert (vanilla["first"], vanilla["second"], vanilla["factor"]) == ("0.050", "0.093", 1.86)
+    deit = frame.loc["vanilla and DeiT base in Table 1"].set_index("published")
+    assert tuple(deit.loc["CPU speed, it/s", ["first", "second"]]) == ("0.050", "0.096")
+    assert set(tables.same_shape()["size, MB"]) == {327}
+
+
+def test_tables_need_neither_torch_nor_matplotlib(home):
+    code = (
+        "import sys; from vitstudy.report import tables; tables.write('smoke'); "
+        "assert not {'torch', 'matplotlib'} & sys.modules.keys()"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_matplotlib_is_imported_by_the_report_alone():
+    report = files.SOURCE / "report"
+    others = [path for path in files.SOURCE.rglob("*.py") if report not in path.parents]
+    assert len(others) > 10
+    for path in others:
+        assert "matplotlib" not in path.read_text(), path

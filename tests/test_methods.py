@@ -1,0 +1,63 @@
+"""The list of the papers' rows."""
+
+import importlib
+
+import pytest
+
+from vitstudy import methods, profiles, study
+from vitstudy.errors import UserError
+
+
+def test_rows_stand_in_the_papers_order_under_different_keys():
+    keys = [method.key for method in methods.METHODS]
+    assert len(set(keys)) == len(keys)
+    papers = [
+        "Vanilla ViT",
+        "Dynamic Quantization",
+        "FQ-ViT",
+        "DIFFQ with LSQ",
+        "DIFFQ with diffq",
+        "DeiT base",
+        "DeiT tiny",
+        "ViT-Pruning(r=0.1)",
+        "ViT-Pruning(r=0.2)",
+        "ViT-Nyströmformer(m=24)",
+        "ViT-Nyströmformer(m=32)",
+        "ViT-Nyströmformer(m=64)",
+        "DeiT base + Dynamic Quantization",
+    ]
+    titles = [method.title for method in methods.METHODS]
+    assert [title for title in titles if title in papers] == papers
+
+
+def test_published_numbers_that_the_papers_argue_from():
+    rows = {method.key: method.published for method in methods.METHODS}
+    assert rows["vanilla"][0] == methods.Published(98.94, 4.48, 0.050, 327)
+    assert rows["dynamic"][1] == methods.Published(90.87, None, 0.122, 84)
+    # The same model's size is printed differently in the two tables, here alone.
+    assert [each.size for each in rows["vtp-r0.2"]] == [254, 272]
+
+
+@pytest.mark.parametrize("method", methods.available(), ids=lambda each: each.key)
+def test_a_row_that_can_be_measured_has_its_functions_and_its_parents(method):
+    assert callable(importlib.import_module(method.module).compress)
+    packer = importlib.import_module(method.packer)
+    assert callable(packer.pack) and callable(packer.unpack)
+    for parent in method.parents:
+        assert methods.get(parent).module
+    assert methods.get(method.key) is method
+
+
+def test_a_method_that_the_study_does_not_have_is_refused_naming_those_it_has():
+    with pytest.raises(UserError, match=r"unknown method 'nope'; valid: vanilla, dynamic"):
+        methods.get("nope")
+
+
+def test_cells_come_after_their_parents_in_every_profile():
+    for name in profiles.PROFILES:
+        seen = set()
+        for cell in study.cells(name):
+            assert seen >= set(cell.parents())
+            seen.add(cell)
+        known = profiles.get(name)
+        assert len(seen) == len(methods.available()) * 2 * len(known.seeds)

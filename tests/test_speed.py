@@ -1,0 +1,136 @@
+"""Speed: models in turn, ratios to vanilla within a run, and runs that are added, not replaced."""
+
+import json
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from vitstudy import measure, profiles, speed, study
+from vitstudy.study import Cell
+
+SMOKE = profiles.get("smoke")
+KEYS = [
+    f"{dataset}/{method}/seed0" for dataset in SMOKE.datasets for method in ("vanilla", "dynamic")
+]
+
+
+@pytest.fixture(autouse=True)
+def short_turns(monkeypatch):
+    monkeypatch.setattr(speed, "SECONDS_A_TURN", 0.002)
+
+
+class Counting(nn.Module):
+    """Notes its own name and the size of each batch that it is given."""
+
+    def __init__(self, name, log):
+        super().__init__()
+        self.name, self.log = name, log
+
+    def forward(self, images):
+        assert torch.is_inference_mode_enabled()
+        self.log.append((self.name, len(images)))
+        return images * 2
+
+
+def test_interleave_times_each_model_in_turn_after_a_warm_up():
+    log = []
+    pairs = {name: (Counting(name, log), torch.zeros(4, 3)) for name in "ABC"}
+    turns = speed.interleave(pairs, rounds=5)
+    assert list(turns) == ["A", "B", "C"]
+    timed = sum((each["repeats"] + speed.SINGLES_A_TURN) * 5 for each in turns.values())
+    order = [name for name, _ in log[-timed:]]
+    in_turn = [name for i, name in enumerate(order) if i == 0 or order[i - 1] != name]
+    assert in_turn == ["A", "B", "C"] * 5
+    warm_up = log[:-timed]
+    assert {name for name, size in warm_up if size == 4} == set("ABC")
+    assert {name for name, size in warm_up if size == 1} == set("ABC")
+    for name in "ABC":
+        each = turns[name]
+        assert len(each["batch_seconds"]) == len(each["images_per_second"]) == 5
+        assert len(each["single_seconds"]) == 5 * speed.SINGLES_A_TURN
+        assert each["images_per_second"] == pytest.approx(4 / np.array(each["batch_seconds"]))
+        assert each["peak_mib"] >= 0
+
+
+def test_summary_by_hand():
+    base = {"images_per_second": np.array([100.0, 200.0, 400.0])}
+    turns = {
+        "images_per_second": np.array([200.0, 300.0, 400.0]),
+        "batch_seconds": [0.08, 16 / 300, 0.04],
+        "single_seconds": [0.001] * 19 + [0.011],
+        "peak_mib": 3.5,
+    }
+    found = speed._summary(turns, base)
+    assert found["images_per_second"] == 300
+    assert found["images_per_second_quartiles"] == [250, 350]
+    assert found["iterations_per_second"] == pytest.approx(300 / 16)
+    assert found["ratio_to_vanilla"] == 1.5  # the median of 2, 1.5 and 1: turn by turn
+    assert found["ratio_quartiles"] == [1.25, 1.75]
+    assert found["latency_ms_p50"] == 1
+    assert found["latency_ms_p95"] == pytest.approx(1.5)
+    assert found["peak_mib"] == 3.5
+
+
+def test_a_profile_is_timed_once_and_only_what_is_new_again(smoke):
+    first = speed.run("smoke")
+    path = smoke / "results" / "smoke" / "speed.json"
+    assert json.loads(path.read_text())["runs"] == first
+    (run,) = first if len(speed.devices()) == 1 else first[:1]
+    assert sorted(run["models"]) == sorted(KEYS)
+    assert run["threads"] == torch.get_num_threads() and run["cpu"] == measure.cpu()
+    assert (run["batch"], run["rounds"], run["device"]) == (16, 3, "cpu")
+    for key, found in run["models"].items():
+        assert found["images_per_second"] > 0 and found["latency_ms_p95"] > 0
+        assert found["latency_ms_p95"] >= found["latency_ms_p50"]
+        low, high = found["images_per_second_quartiles"]
+        assert low <= found["images_per_second"] <= high
+        if "vanilla" in key:
+            assert found["ratio_to_vanilla"] == 1 and found["ratio_quartiles"] == [1, 1]
+    # Nothing new: nothing is timed, nothing written.
+    before = path.stat().st_mtime_ns
+    assert speed.run("smoke") == first
+    assert path.stat().st_mtime_ns == before
+    # A new artifact: a run of its own, the vanilla models in it; the old run stays.
+    cell = Cell("smoke", "digits", "dynamic", 0)
+    value = json.loads(cell.record_path.read_text())
+    cell.record_path.write_text(json.dumps({**value, "artifact_sha256": "0" * 64}))
+    second = speed.run("smoke")
+    assert second[: len(first)] == first
+    added = second[len(first)]
+    assert sorted(added["models"]) == sorted(set(KEYS) - {"digit-pairs/dynamic/seed0"})
+    found = speed.latest(cell)
+    assert found["artifact_sha256"] == "0" * 64 and found["started"] == added["started"]
+    other = speed.latest(Cell("smoke", "digit-pairs", "dynamic", 0))
+    assert other["started"] == run["started"]
+
+
+def test_another_machine_times_everything_anew(smoke, monkeypatch):
+    first = speed.run("smoke")
+    monkeypatch.setattr(measure, "cpu", lambda: "another one (8 cores, AVX512)")
+    second = speed.run("smoke")
+    assert second[: len(first)] == first
+    assert sorted(second[len(first)]["models"]) == sorted(KEYS)
+
+
+def test_a_damaged_file_of_speeds_is_made_again(smoke):
+    path = speed.path("smoke")
+    path.write_text('{"runs": [')
+    assert len(speed.run("smoke")) == len(speed.devices())
+    assert json.loads(path.read_text())["runs"]
+
+
+def test_simulated_failed_and_absent_models_are_not_timed(smoke, monkeypatch):
+    cells = study.cells("smoke")
+    assert speed._timed_cells(SMOKE, "cpu") == cells
+    assert [cell.method for cell in speed._timed_cells(SMOKE, "cuda")] == ["vanilla", "vanilla"]
+    cells[1].artifact_path.unlink()
+    value = json.loads(cells[3].record_path.read_text())
+    cells[3].record_path.write_text(json.dumps({**value, "status": "failed"}))
+    assert speed._timed_cells(SMOKE, "cpu") == [cells[0], cells[2]]
+
+
+def test_nothing_timed_reads_as_nothing(home):
+    assert speed.read("smoke") == []
+    assert speed.latest(Cell("smoke", "digits", "vanilla", 0)) is None

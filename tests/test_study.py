@@ -1,0 +1,513 @@
+"""Cells: computed once, found again, healed, and the same however often they were killed."""
+
+import contextlib
+import csv
+import dataclasses
+import errno
+import json
+import os
+import shutil
+import signal
+import time
+
+import numpy as np
+import processes
+import pytest
+from conftest import command, finish, invoke, one_line, start
+
+from vitstudy import baseline, files, profiles, study, training
+from vitstudy.errors import UserError
+from vitstudy.record import TIMES, Record
+from vitstudy.study import Cell
+
+VANILLA = Cell("smoke", "digits", "vanilla", 0)
+DYNAMIC = Cell("smoke", "digits", "dynamic", 0)
+PAIRS = Cell("smoke", "digit-pairs", "vanilla", 0)
+PAIRS_DYNAMIC = Cell("smoke", "digit-pairs", "dynamic", 0)
+ALL = (VANILLA, DYNAMIC, PAIRS, PAIRS_DYNAMIC)
+
+
+def lasting(record: Record) -> dict:
+    """What two runs of a cell have in common; the tests may be run while somebody commits."""
+    left_out = (*TIMES, "commit")
+    return {name: value for name, value in record.to_json().items() if name not in left_out}
+
+
+def recorded(cell: Cell, home) -> dict:
+    path = home / cell.record_path.relative_to(files.root())
+    return lasting(Record.from_json(json.loads(path.read_text())))
+
+
+def written(folder) -> dict:
+    """Each file with the time of its last writing."""
+    return {path: path.stat().st_mtime_ns for path in folder.rglob("*") if path.is_file()}
+
+
+def partial_files(folder) -> list:
+    return [path for path in folder.rglob("*") if ".partial" in path.name]
+
+
+def test_the_smoke_study_says_what_is_running_and_what_remains(smoke_home):
+    lines = (smoke_home / "stderr.txt").read_text().splitlines()
+    assert [line for line in lines if "[1/4] smoke/digits/vanilla/seed0" in line]
+    assert any("[3/4] " in line and line.endswith(" s left") for line in lines)
+    assert lines[-1] == "vitstudy: 4 cells: 4 computed, 0 as they were"
+
+
+def test_a_second_run_computes_nothing_and_writes_nothing(smoke):
+    before = written(smoke)
+    done = command(smoke, "run", "smoke")
+    assert done.code == 0
+    assert done.err.splitlines() == ["vitstudy: 4 cells: 0 computed, 4 as they were"]
+    assert written(smoke) == before
+
+
+def test_two_fresh_runs_give_the_same_records_but_for_times(with_data, smoke_home):
+    assert invoke("run", "smoke").code == 0
+    for cell in ALL:
+        record = study.read(cell)
+        assert record.status == "done"
+        assert lasting(record) == recorded(cell, smoke_home)
+        assert record.command == f"python -m vitstudy run {cell}"
+    assert partial_files(with_data) == []
+    assert not VANILLA.checkpoints.exists()
+
+
+def test_the_record_says_what_its_files_say(smoke):
+    for cell in ALL:
+        record, found = study.read(cell), study.predictions(cell)
+        assert record.size_bytes == cell.artifact_path.stat().st_size
+        assert record.artifact_sha256 == files.sha256(cell.artifact_path)
+        assert record.predictions_sha256 == files.sha256(cell.predictions_path)
+        assert found["classes"].shape == found["probabilities"].shape == (128, 5)
+        assert record.accuracy == (found["classes"][:, 0] == found["labels"]).mean()
+        assert (np.diff(found["probabilities"].astype(float)) <= 0).all()
+        assert record.accuracy_low <= record.accuracy <= record.accuracy_high
+        assert record.threads == 1 and record.seed == 0
+        assert record.options["recipe"]["steps"] == 30
+    assert study.read(DYNAMIC).parents == {"vanilla": study.read(VANILLA).artifact_sha256}
+    assert study.read(VANILLA).analysis_sha256 == files.sha256(VANILLA.analysis_path)
+    assert study.read(VANILLA).accuracy_interval == "wilson"
+    assert study.read(PAIRS).accuracy_interval == "bootstrap over source images"
+    vanilla, quantized = (
+        study.predictions(cell)["classes"][:, 0] for cell in (PAIRS, PAIRS_DYNAMIC)
+    )
+    assert study.read(PAIRS_DYNAMIC).flips == (vanilla != quantized).sum()
+
+
+def test_a_record_counts_the_training_of_its_own_cell_only(smoke):
+    assert (study.read(VANILLA).steps, study.read(VANILLA).images_seen) == (30, 480)
+    assert (study.read(DYNAMIC).steps, study.read(DYNAMIC).training_seconds) == (0, 0)
+
+
+# -- hits and misses ------------------------------------------------------------------------------
+
+
+def truncate(path) -> None:
+    content = path.read_bytes()
+    path.write_bytes(content[: len(content) // 2])
+
+
+@pytest.mark.parametrize(
+    ("what", "harm", "told"),
+    [
+        ("artifact_path", truncate, "its artifact is damaged"),
+        ("artifact_path", os.unlink, "its artifact is absent"),
+        ("record_path", truncate, "its record is damaged"),
+        ("record_path", os.unlink, ""),
+        ("predictions_path", truncate, "its predictions file is damaged"),
+        ("predictions_path", os.unlink, "its predictions file is absent"),
+        ("analysis_path", truncate, "its analysis file is damaged"),
+        ("analysis_path", os.unlink, "its analysis file is absent"),
+    ],
+)
+def test_a_damaged_file_is_found_said_and_made_again(smoke, smoke_home, what, harm, told):
+    path, elsewhere = getattr(VANILLA, what), written(smoke / "artifacts/smoke/digit-pairs")
+    whole = path.read_bytes()
+    harm(path)
+    done = invoke("run", "smoke")
+    assert done.code == 0
+    if told:
+        assert f"smoke/digits/vanilla/seed0 is computed again: {told}" in done.err
+    assert recorded(VANILLA, smoke) == recorded(VANILLA, smoke_home)
+    assert recorded(DYNAMIC, smoke) == recorded(DYNAMIC, smoke_home)
+    if what != "record_path":
+        assert path.read_bytes() == whole
+    assert written(smoke / "artifacts/smoke/digit-pairs") == elsewhere
+    assert invoke("run", "smoke").err.endswith("4 cells: 0 computed, 4 as they were\n")
+
+
+def test_a_damaged_parent_is_a_reason_for_its_children(smoke):
+    truncate(VANILLA.artifact_path)
+    assert study.why_not(DYNAMIC) == "vanilla: its artifact is damaged"
+    assert study.why_not(PAIRS_DYNAMIC) is None
+
+
+@pytest.fixture
+def package(tmp_path):
+    """A copy of the package, to be changed; it is imported where it is the current folder."""
+    ignore = shutil.ignore_patterns("__pycache__")
+    shutil.copytree(files.SOURCE, tmp_path / "vitstudy", ignore=ignore)
+    shutil.copy(files.REPOSITORY / "requirements.lock", tmp_path)
+    return tmp_path / "vitstudy"
+
+
+REASONS = """
+import json
+from vitstudy import study
+print(json.dumps({str(cell): study.why_not(cell) for cell in study.cells("smoke")}))
+"""
+
+
+def reasons(smoke, package) -> dict:
+    done = finish(start(smoke, code=REASONS, cwd=package.parent))
+    assert done.code == 0, done.err
+    return json.loads(done.out)
+
+
+def test_a_changed_method_recomputes_its_own_cells_and_no_others(smoke, smoke_home, package):
+    with open(package / "quantization" / "dynamic.py", "a") as file:
+        file.write("# changed\n")
+    why = "quantization/dynamic.py changed"
+    assert reasons(smoke, package) == dict(
+        zip(map(str, study.cells("smoke")), [None, why, None, why], strict=True)
+    )
+    vanilla = {path: time for path, time in written(smoke).items() if "vanilla" in str(path)}
+    done = command(smoke, "run", "smoke/digits/*", cwd=package.parent)
+    assert done.code == 0, done.err
+    assert f"smoke/digits/dynamic/seed0 is computed again: {why}" in done.err
+    assert "2 cells: 1 computed, 1 as they were" in done.err
+    assert {path: time for path, time in written(smoke).items() if path in vanilla} == vanilla
+    before, after = recorded(DYNAMIC, smoke_home), recorded(DYNAMIC, smoke)
+    different = {name for name in after if after[name] != before[name]}
+    assert different == {"fingerprint", "sources"}
+
+
+@pytest.mark.parametrize(
+    ("name", "told"),
+    [
+        ("training.py", "training.py changed"),
+        ("measure.py", "measure.py changed"),
+        ("baseline.py", "baseline.py changed"),
+    ],
+)
+def test_a_changed_source_that_vanilla_is_made_by_recomputes_what_follows(
+    smoke, package, name, told
+):
+    with open(package / name, "a") as file:
+        file.write("# changed\n")
+    assert list(reasons(smoke, package).values()) == [told, f"vanilla: {told}"] * 2
+
+
+@pytest.mark.parametrize(
+    "name", ["cli.py", "speed.py", "report/tables.py", "methods.py", "quantization/uniform.py"]
+)
+def test_a_changed_source_that_no_cell_is_made_by_recomputes_nothing(smoke, package, name):
+    with open(package / name, "a") as file:
+        file.write("# changed\n")
+    assert set(reasons(smoke, package).values()) == {None}
+
+
+def test_the_file_that_packs_a_model_is_among_its_sources(monkeypatch):
+    other = dataclasses.replace(
+        study.methods.get("vanilla"), key="other", packer="vitstudy.quantization.dynamic"
+    )
+    monkeypatch.setattr(study.methods, "METHODS", (*study.methods.METHODS, other))
+    assert "quantization/dynamic.py" in study.sources("other")
+    assert "quantization/dynamic.py" not in study.sources("vanilla")
+
+
+def test_another_recipe_or_another_library_is_a_reason(smoke, monkeypatch):
+    known = profiles.get("smoke")
+    recipe = dataclasses.replace(known.recipes[0], learning_rate=1e-3)
+    changed = dataclasses.replace(known, recipes=(recipe, known.recipes[1]))
+    monkeypatch.setitem(profiles.PROFILES, "smoke", changed)
+    assert study.why_not(VANILLA) == "its options changed"
+    assert study.why_not(PAIRS) is None
+    monkeypatch.setitem(profiles.PROFILES, "smoke", known)
+    monkeypatch.setattr(study, "versions", lambda: {**study.read(PAIRS).versions, "timm": "0.1"})
+    assert study.why_not(PAIRS) == "timm changed"
+
+
+def test_missing_takes_a_record_as_done_and_computes_the_rest(smoke, smoke_home):
+    shutil.rmtree(smoke / "artifacts" / "smoke")
+    DYNAMIC.record_path.unlink()
+    PAIRS_DYNAMIC.record_path.write_text("{")
+    before = written(PAIRS.record_path.parent)
+    assert study.why_not(PAIRS) == "its artifact is absent"
+    done = invoke("run", "--missing", "smoke/digit-pairs/vanilla", "smoke/digits/*")
+    assert done.code == 0
+    assert "3 cells: 1 computed, 2 as they were" in done.err
+    assert written(PAIRS.record_path.parent) == before
+    assert not PAIRS.artifact_path.exists()
+    # What it started from was made again, and is what the record named.
+    assert recorded(DYNAMIC, smoke) == recorded(DYNAMIC, smoke_home)
+    assert study.why_not(VANILLA) is None
+
+
+def test_missing_needs_no_data_where_every_record_is_there(smoke, monkeypatch):
+    def absent(name):
+        raise UserError("no data")
+
+    monkeypatch.setattr(study.data, "dataset_hash", absent)
+    assert invoke("run", "--missing", "smoke").code == 0
+
+
+def test_a_committed_cell_that_is_measured_again_leaves_a_line(smoke, monkeypatch):
+    path = smoke / "results" / "CHANGES.csv"
+    before = study.read(DYNAMIC)
+    DYNAMIC.artifact_path.unlink()
+    study.run(DYNAMIC)
+    assert not path.exists()
+    evidence = dataclasses.replace(profiles.get("smoke"), committed=True)
+    monkeypatch.setitem(profiles.PROFILES, "smoke", evidence)
+    study.run(DYNAMIC)
+    assert not path.exists()
+    for number in (1, 2):
+        DYNAMIC.artifact_path.unlink()
+        record = study.run(DYNAMIC)
+        rows = list(csv.DictReader(path.read_text().splitlines()))
+        assert len(rows) == number
+        assert rows[-1] == {
+            "when": record.created,
+            "cell": "smoke/digits/dynamic/seed0",
+            "accuracy_before": str(before.accuracy),
+            "accuracy": str(record.accuracy),
+            "size_before": str(before.size_bytes),
+            "size": str(record.size_bytes),
+            "why": "its artifact is absent",
+        }
+
+
+def test_the_record_is_of_the_reloaded_artifact(with_data, monkeypatch):
+    # What `compress` returns is written, and then thrown away: the file's model is measured.
+    from vitstudy import models
+
+    load = models.load
+
+    def altered(path):
+        model = load(path)
+        if path == VANILLA.artifact_path:
+            model.head.bias.data[3] += 1_000
+        return model
+
+    monkeypatch.setattr(models, "load", altered)
+    record = study.run(VANILLA)
+    assert (study.predictions(VANILLA)["classes"][:, 0] == 3).all()
+    assert record.per_class_accuracy == [0, 0, 0, 1, 0, 0, 0, 0, 0, 0]
+
+
+# -- failures -------------------------------------------------------------------------------------
+
+
+def test_a_failed_training_fails_what_follows_and_no_other_cell(with_data, smoke_home, monkeypatch):
+    good = training.cross_entropy
+
+    def broken(smoothing):
+        def loss(model, images, labels, indices):
+            logits = model(images)
+            return logits.sum() * (float("nan") if logits.shape[1] == 10 else 1)
+
+        return loss
+
+    monkeypatch.setattr(training, "cross_entropy", broken)
+    done = invoke("run", "smoke/digits/*", "smoke/digit-pairs/vanilla")
+    assert done.code == 1
+    assert "failed: smoke/digits/vanilla/seed0: the loss of smoke/digits/vanilla/seed0 is nan" in (
+        done.err
+    )
+    assert study.read(VANILLA).status == "failed"
+    assert "nan at step 10" in study.read(VANILLA).error
+    assert study.read(VANILLA).accuracy is None
+    assert study.read(DYNAMIC).error.startswith("vanilla failed: the loss of")
+    assert study.read(PAIRS).status == "done"
+    assert not VANILLA.artifact_path.exists()
+    assert study.why_not(VANILLA).startswith("it failed before: the loss of")
+    monkeypatch.setattr(training, "cross_entropy", good)
+    assert invoke("run", "smoke/digits/*").code == 0
+    for cell in (VANILLA, DYNAMIC):
+        assert recorded(cell, with_data) == recorded(cell, smoke_home)
+
+
+def test_a_model_whose_outputs_are_no_numbers_is_a_failed_cell(with_data, monkeypatch):
+    compress = baseline.compress
+
+    def broken(context):
+        model = compress(context)
+        model.head.bias.data[:] = float("inf")
+        return model
+
+    monkeypatch.setattr(baseline, "compress", broken)
+    assert study.run(VANILLA).status == "failed"
+    assert "no finite numbers" in study.read(VANILLA).error
+
+
+@pytest.mark.parametrize("number", range(1, 8))
+def test_a_full_disk_gives_one_line_and_the_next_run_goes_on(
+    with_data, smoke_home, monkeypatch, number
+):
+    """The disk is full at the `number`th write: those of the artifact, predictions and record."""
+    writes, fsync = [], os.fsync
+
+    def full(descriptor):
+        writes.append(descriptor)
+        if len(writes) >= number:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        fsync(descriptor)
+
+    monkeypatch.setattr(training, "SECONDS_BETWEEN_CHECKPOINTS", 1e6)
+    monkeypatch.setattr(files.os, "fsync", full)
+    done = invoke("run", "smoke/digits/vanilla")
+    monkeypatch.setattr(files.os, "fsync", fsync)
+    # The mark of the checkpoints, one checkpoint, artifact, predictions, analysis, record.
+    if number == 7:
+        assert done.code == 0 and len(writes) == 6
+    else:
+        assert "no space left on the disk" in one_line(done)
+        assert not VANILLA.record_path.exists()
+    assert partial_files(with_data) == []
+    assert invoke("run", "smoke/digits/vanilla").code == 0
+    assert recorded(VANILLA, with_data) == recorded(VANILLA, smoke_home)
+
+
+# -- kills and company ----------------------------------------------------------------------------
+
+
+# The mark of the checkpoints, some checkpoints, artifact, predictions, analysis, record; then the
+# quantized cell's, which trains nothing.
+MOMENTS = [(number, False) for number in range(1, 11)] + [(3, True), (10, True)]
+
+
+@pytest.mark.parametrize(("number", "after"), MOMENTS)
+def test_a_run_killed_at_any_write_is_finished_by_the_next_with_the_same_records(
+    with_data, smoke_home, number, after
+):
+    order = ("run", "smoke/digits/*")
+    with processes.running(
+        with_data, processes.study_killed_at_write, number, after, *order
+    ) as process:
+        process.join(300)
+        assert process.exitcode == -signal.SIGKILL, processes.said(with_data)
+    assert invoke(*order).code == 0
+    for cell in (VANILLA, DYNAMIC):
+        assert recorded(cell, with_data) == recorded(cell, smoke_home)
+        assert study.why_not(cell) is None
+    assert partial_files(with_data) == []
+
+
+def test_a_training_killed_in_its_middle_goes_on_from_its_checkpoint(with_data, smoke_home):
+    checkpoint = VANILLA.checkpoints / "stage0.pt"
+    arguments = ("run", str(VANILLA))
+    with processes.running(with_data, processes.study_with_checkpoints, *arguments) as process:
+        while not checkpoint.exists():
+            assert process.is_alive(), processes.said(with_data)
+            time.sleep(0.002)
+        os.kill(process.pid, signal.SIGKILL)
+    done = invoke(*arguments)
+    assert done.code == 0
+    assert "going on from step" in done.err
+    assert recorded(VANILLA, with_data) == recorded(VANILLA, smoke_home)
+
+
+def test_a_checkpoint_of_another_recipe_is_not_gone_on_from(with_data, smoke_home, monkeypatch):
+    known = profiles.get("smoke")
+    recipe = dataclasses.replace(known.recipes[0], learning_rate=1e-4, matrix_learning_rate=1e-4)
+    changed = dataclasses.replace(known, recipes=(recipe, recipe))
+    monkeypatch.setitem(profiles.PROFILES, "smoke", changed)
+    monkeypatch.setattr(study, "_measure", lambda *a: (_ for _ in ()).throw(KeyboardInterrupt))
+    with pytest.raises(KeyboardInterrupt):
+        study.run(VANILLA)
+    assert (VANILLA.checkpoints / "stage0.pt").exists()
+    monkeypatch.undo()
+    monkeypatch.setenv("VITSTUDY_HOME", str(with_data))
+    study.run(VANILLA)
+    assert recorded(VANILLA, with_data) == recorded(VANILLA, smoke_home)
+
+
+def test_of_two_runs_at_once_one_computes_and_the_other_waits_and_reads(with_data, smoke_home):
+    made = (smoke_home / "artifacts/smoke/digits/vanilla/seed0", VANILLA.artifact_path.parent)
+    with contextlib.ExitStack() as lock:
+        lock.enter_context(study._locked(VANILLA))
+        with processes.running(with_data, processes.study, "run", str(VANILLA)) as other:
+            while "computed by another process; waiting for it" not in processes.said(with_data):
+                assert other.is_alive()
+                time.sleep(0.01)
+            shutil.copytree(*made, dirs_exist_ok=True, ignore=shutil.ignore_patterns("lock"))
+            shutil.copytree(smoke_home / "results", with_data / "results")
+            before = written(with_data / "results")
+            artifact = VANILLA.artifact_path.stat().st_mtime_ns
+            assert other.is_alive()
+            lock.close()
+            other.join(300)
+            assert other.exitcode == 0
+    assert written(with_data / "results") == before
+    assert VANILLA.artifact_path.stat().st_mtime_ns == artifact
+
+
+def test_two_processes_that_start_together_agree(with_data, smoke_home):
+    order = ("run", "smoke/digits/*")
+    with (
+        processes.running(with_data, processes.study, *order) as one,
+        processes.running(with_data, processes.study, *order) as two,
+    ):
+        one.join(300)
+        two.join(300)
+    assert (one.exitcode, two.exitcode) == (0, 0), processes.said(with_data)
+    for cell in (VANILLA, DYNAMIC):
+        assert recorded(cell, with_data) == recorded(cell, smoke_home)
+        assert study.why_not(cell) is None
+
+
+# -- selection ------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("patterns", "expected"),
+    [
+        (["smoke"], ALL),
+        (["smoke/"], ALL),
+        (["smoke/digits"], (VANILLA, DYNAMIC)),
+        (["smoke/*/dyn*"], (DYNAMIC, PAIRS_DYNAMIC)),
+        (["smoke/digit-pairs/vanilla/seed0"], (PAIRS,)),
+        (["smoke/digits/*/seed0", "smoke/digits/vanilla"], (VANILLA, DYNAMIC)),
+        (["smok?/*/vanilla", "smoke"], (VANILLA, PAIRS, DYNAMIC, PAIRS_DYNAMIC)),
+    ],
+)  # fmt: skip
+def test_patterns_select_cells(patterns, expected):
+    assert tuple(study.select(patterns)) == expected
+
+
+def test_a_pattern_over_profiles_takes_those_that_have_what_it_asks_for():
+    assert {cell.profile for cell in study.select(["*/digits/vanilla"])} == {"smoke", "digits"}
+    assert {cell.profile for cell in study.select(["*/*/*/seed2"])} == {
+        "cifar",
+        "cifar224",
+        "paper",
+    }
+
+
+@pytest.mark.parametrize(
+    ("pattern", "told"),
+    [
+        ("smok", "unknown profile 'smok'; valid: smoke, digits, cifar-cpu, cifar, cifar224, paper"),
+        ("", "unknown profile ''; valid: smoke"),
+        ("smoke/cifar10", "unknown data set 'cifar10'; valid: digits, digit-pairs"),
+        ("smoke/digits/fq-vit", "unknown method 'fq-vit'; valid: vanilla, dynamic"),
+        ("smoke/*/van", "unknown method 'van'; valid: vanilla, dynamic"),
+        ("smoke/digits/vanilla/seed3", "unknown seed 'seed3'; valid: seed0"),
+        ("*/digits/*/seed2", "unknown seed 'seed2'; valid: seed0"),
+        ("a/b/c/d/e", "more than the four parts of profile/dataset/method/seedK"),
+    ],
+)
+def test_a_pattern_that_matches_nothing_is_refused_naming_what_is_valid(pattern, told):
+    with pytest.raises(UserError) as raised:
+        study.select([pattern])
+    assert told in str(raised.value)
+
+
+@pytest.mark.parametrize("place", ["record_path", "predictions_path", "analysis_path"])
+def test_outputs_lie_where_others_look_for_them(home, place):
+    folder = {"analysis_path": "analysis"}.get(place, "records")
+    suffix = {"record_path": ".json"}.get(place, ".npz")
+    expected = home / "results" / "smoke" / folder / "digits" / "dynamic" / f"seed0{suffix}"
+    assert getattr(DYNAMIC, place) == expected

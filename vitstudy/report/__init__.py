@@ -1,0 +1,1 @@
+"""Tables, figures and the site, made from records alone."""

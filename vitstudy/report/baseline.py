@@ -1,0 +1,208 @@
+"""What notebook 00 says of the baselines: tables from records and predictions."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+
+from vitstudy import data, files, profiles, statistics, study
+from vitstudy.errors import UserError
+from vitstudy.methods import METHODS
+from vitstudy.record import Record
+from vitstudy.report import tables
+from vitstudy.study import Cell
+
+CLASS_NAMES = {
+    "digits": list("0123456789"),
+    "cifar10": [
+        *("airplane", "automobile", "bird", "cat", "deer"),
+        *("dog", "frog", "horse", "ship", "truck"),
+    ],
+}
+
+
+def class_names(dataset: str) -> list[str]:
+    """What each class shows; its number where that is too much to say."""
+    if dataset == "digit-pairs":
+        return [f"{number:02d}" for number in range(100)]
+    return CLASS_NAMES.get(dataset) or [str(n) for n in range(data.spec(dataset).num_classes)]
+
+
+def measured(profile: str, method: str = "vanilla") -> list[Cell]:
+    """The first seed's cell of `method` for each data set whose record is at hand.
+
+    Raises UserError, with the command to run, where there is none.
+    """
+    known = profiles.get(profile)
+    cells = [Cell(profile, dataset, method, known.seeds[0]) for dataset in known.datasets]
+    found = [cell for cell in cells if (record := study.read(cell)) and record.status == "done"]
+    if not found:
+        raise UserError(
+            f"no record of {method} on the profile {profile}; make it with "
+            f"'python -m vitstudy run \"{profile}/*/{method}\"'"
+        )
+    return found
+
+
+def images(cell: Cell) -> data.Dataset | None:
+    """The cell's data set, or None where only its records are here: nothing is downloaded."""
+    spec = data.spec(cell.dataset)
+    try:
+        if spec.label_column and not data._source_files(spec):
+            return None
+    except UserError:  # VITSTUDY_DATA names a folder that does not exist
+        return None
+    return data.load(cell.dataset, profiles.get(cell.profile).limit)
+
+
+def splits(profile: str) -> pd.DataFrame:
+    """Images in each split, classes, and what shows that it is the same data."""
+    known, rows = profiles.get(profile), []
+    for dataset in known.datasets:
+        spec, record = data.spec(dataset), study.read(_first(known, dataset))
+        sizes = [min(pair) for pair in zip(spec.sizes, known.limit or spec.sizes, strict=True)]
+        row = {"data set": spec.title, "classes": spec.num_classes}
+        row |= dict(zip(data.SPLITS, sizes, strict=True))
+        row["channels"] = spec.channels
+        row["hash"] = record.dataset_hash[:12] if record else "not measured"
+        rows.append(row)
+    return pd.DataFrame(rows)
+
+
+def _first(known: profiles.Profile, dataset: str) -> Cell:
+    return Cell(known.name, dataset, "vanilla", known.seeds[0])
+
+
+def architecture(profile: str) -> pd.DataFrame:
+    """The network of each baseline; parameters and MACs by formula and as counted on the file."""
+    from vitstudy import measure
+
+    rows = []
+    for cell in measured(profile):
+        record, spec = study.read(cell), data.spec(cell.dataset)
+        shape = profiles.get(profile).architecture
+        given = (shape, spec.num_classes, spec.channels)
+        rows.append(
+            {
+                "data set": spec.title,
+                "width": shape.width,
+                "blocks": shape.depth,
+                "heads": shape.heads,
+                "tokens": (shape.image_size // shape.patch_size) ** 2 + 1,
+                "parameters by formula": measure.vit_parameters(*given),
+                "parameters counted": record.parameters,
+                "MACs by formula": measure.vit_macs(*given),
+                "MACs counted": record.macs,
+            }
+        )
+    return pd.DataFrame(rows)
+
+
+def training(profile: str) -> pd.DataFrame:
+    """What each baseline's training took; seconds are of one seed on the record's machine."""
+    rows = []
+    for cell in measured(profile):
+        record, spec = study.read(cell), data.spec(cell.dataset)
+        recipe = record.options["recipe"]
+        limit = record.options["limit"] or spec.sizes
+        rows.append(
+            {
+                "data set": spec.title,
+                "steps": record.steps,
+                "batch": recipe["batch_size"],
+                "epochs": round(record.images_seen / min(spec.sizes[0], limit[0]), 1),
+                "training, s": record.training_seconds,
+                "images/s": round(record.images_seen / max(record.training_seconds, 1e-9)),
+                "machine": record.gpu or record.cpu,
+                "made again by": record.command,
+            }
+        )
+    return pd.DataFrame(rows)
+
+
+def accuracy(profile: str) -> pd.DataFrame:
+    """Test accuracy of each baseline and seed with its 95 % interval, percent."""
+    rows = []
+    for cell in measured(profile):
+        for seed, record in tables.seeds(profile, cell.dataset, "vanilla").items():
+            if record and record.status == "done":
+                rows.append(
+                    {
+                        "data set": data.spec(cell.dataset).title,
+                        "seed": seed,
+                        "test images": record.test_images,
+                        "accuracy, %": round(100 * record.accuracy, 2),
+                        "low": round(100 * record.accuracy_low, 2),
+                        "high": round(100 * record.accuracy_high, 2),
+                        "interval": record.accuracy_interval,
+                    }
+                )
+    return pd.DataFrame(rows)
+
+
+def mean_accuracy(profile: str, dataset: str) -> float:
+    """Percent, over the seeds that are done."""
+    which = profiles.get(profile).datasets.index(dataset) + 1
+    return float(tables.table(profile, which).set_index("key").at["vanilla", "accuracy"])
+
+
+def interval_widths(cell: Cell) -> tuple[float, float]:
+    """Points from low to high: of the record's interval, and of one that takes every image for
+    independent (Wilson's)."""
+    record, correct = study.read(cell), outcomes(cell)[1]
+    low, high = statistics.wilson(int(correct.sum()), len(correct))
+    return 100 * (record.accuracy_high - record.accuracy_low), 100 * (high - low)
+
+
+def outcomes(cell: Cell) -> tuple[np.ndarray, np.ndarray]:
+    """Of each test image, how sure the model was (0..1) and whether it was right."""
+    found = study.predictions(cell)
+    return found["probabilities"][:, 0].astype(float), found["classes"][:, 0] == found["labels"]
+
+
+def confused(cell: Cell, count: int = 5) -> pd.DataFrame:
+    """The mistakes that are made most often."""
+    found, names = study.predictions(cell), class_names(cell.dataset)
+    pairs = zip(found["labels"], found["classes"][:, 0], strict=True)
+    wrong = pd.Series([(int(a), int(b)) for a, b in pairs if a != b], dtype=object)
+    times = wrong.value_counts(sort=False)
+    ordered = sorted(times.items(), key=lambda item: (-item[1], item[0]))[:count]
+    rows = [(names[label], names[guess], number) for (label, guess), number in ordered]
+    return pd.DataFrame(rows, columns=["label", "predicted", "times"])
+
+
+def flips(profile: str) -> pd.DataFrame:
+    """For every other measured row of the first seed: images whose predicted class changed."""
+    rows = []
+    for base in measured(profile):
+        for method in METHODS:
+            record = study.read(Cell(profile, base.dataset, method.key, base.seed))
+            if record and record.status == "done" and record.flips is not None:
+                rows.append(
+                    {
+                        "data set": data.spec(base.dataset).title,
+                        "model": method.title,
+                        "test images": record.test_images,
+                        "flips": record.flips,
+                        "right to wrong": record.flips_to_wrong,
+                        "wrong to right": record.flips_to_right,
+                    }
+                )
+    columns = ["data set", "model", "test images", "flips", "right to wrong", "wrong to right"]
+    return pd.DataFrame(rows, columns=columns)
+
+
+def size(profile: str) -> pd.DataFrame:
+    """Bytes of each baseline's file against four for each parameter, MiB."""
+    rows = []
+    for cell in measured(profile):
+        record: Record = study.read(cell)
+        rows.append(
+            {
+                "data set": data.spec(cell.dataset).title,
+                "file, MiB": record.size_mib,
+                "4 bytes a parameter, MiB": round(4 * record.parameters / 2**20, 4),
+                "file": cell.artifact_path.relative_to(files.root()).as_posix(),
+            }
+        )
+    return pd.DataFrame(rows)

@@ -1,0 +1,157 @@
+"""What the notebooks call: the check of their parameters, display, and reference values."""
+
+from __future__ import annotations
+
+import ast
+import base64
+import os
+import platform
+import re
+from collections.abc import Callable
+
+import pandas as pd
+from IPython import get_ipython
+from IPython.display import Markdown, display
+from matplotlib.figure import Figure
+
+from vitstudy import files, profiles
+from vitstudy.errors import unknown
+from vitstudy.profiles import Profile
+from vitstudy.report import style
+
+REFERENCE = files.REPOSITORY / "notebooks" / "reference.json"
+REFRESH = "VITSTUDY_REFRESH"
+INJECTED = re.compile(r"#\s*(Injected p|P)arameters\b")
+"""How the cell begins that papermill puts below the one tagged `parameters`."""
+
+
+def begin(profile: str) -> Profile:
+    """Check what the notebook was given and set the look of its figures; the profile.
+
+    Raises UserError where papermill was told a parameter that the notebook does not have (which
+    papermill itself takes with a warning), or a profile that does not exist.
+    """
+    shell = get_ipython()
+    if shell is not None:
+        check_parameters(shell.user_ns.get("In", []))
+    style.apply()
+    return profiles.get(profile)
+
+
+def check_parameters(history: list[str]) -> None:
+    """Raise UserError where an injected cell sets a name that the cell before it does not.
+
+    `history` holds the sources of the cells that have run, in order.
+    """
+    for position, source in enumerate(history):
+        if INJECTED.match(source):
+            valid = _assigned(history[position - 1]) if position else []
+            for name in _assigned(source):
+                if name not in valid:
+                    raise unknown("parameter", name, valid or ["none"])
+
+
+def _assigned(source: str) -> list[str]:
+    """Names that the source of a cell assigns; none where it is no plain Python."""
+    try:
+        body = ast.parse(source).body
+    except SyntaxError:
+        return []
+    targets = []
+    for node in body:
+        if isinstance(node, ast.Assign):
+            targets += node.targets
+        elif isinstance(node, ast.AnnAssign):
+            targets.append(node.target)
+    return [target.id for target in targets if isinstance(target, ast.Name)]
+
+
+# -- display --------------------------------------------------------------------------------------
+
+
+def say(text: str) -> None:
+    """Show `text` as Markdown: prose whose numbers were computed."""
+    display(Markdown(text))
+
+
+def table(frame: pd.DataFrame) -> None:
+    """Show a table without its index, whole, nothing where a value is missing."""
+    with pd.option_context("display.max_colwidth", None, "display.max_rows", None):
+        html = frame.to_html(index=False, na_rep="", border=0)
+        display({"text/html": html, "text/plain": frame.to_string(index=False)}, raw=True)
+
+
+def show(figure: Figure, profile: Profile, name: str, alt: str) -> None:
+    """Save `figure` as `figures/<profile>/<name>` and show it; `alt` says it in words."""
+    style.save(figure, profile.name, name)
+    _display(figure, alt)
+
+
+def _display(figure: Figure, alt: str) -> None:
+    png = base64.b64encode(style.render(figure, "png")).decode()
+    width = round(100 * figure.get_figwidth())
+    # Shown at half the pixels that it has, so that it is sharp on fine screens.
+    display(
+        {"image/png": png, "text/plain": alt},
+        raw=True,
+        metadata={"image/png": {"width": width, "alt": alt}},
+    )
+
+
+def has_front_end() -> bool:
+    """Whether the running cell was sent by a front end, such as JupyterLab.
+
+    Those name the cell in their request to the kernel; what runs whole files does not.
+    """
+    request = getattr(get_ipython(), "get_parent", dict)()
+    return "cellId" in request.get("metadata", {})
+
+
+def slider(draw: Callable[[int], Figure], name: str, low: int, high: int, start: int, alt: str):
+    """Show `draw(start)` under a slider that draws it anew, where somebody is there to move it.
+
+    A widget's state in a file keeps code hosts from showing the file, so papermill, nbval and
+    nbconvert, where nobody is, get the figure alone.
+    """
+    if not has_front_end():
+        _display(draw(start), alt)
+        return
+    import ipywidgets
+
+    bar = ipywidgets.IntSlider(start, low, high, description=name, continuous_update=False)
+    drawn = ipywidgets.interactive_output(lambda value: _display(draw(value), alt), {"value": bar})
+    display(ipywidgets.VBox([bar, drawn]))
+
+
+# -- reference values -----------------------------------------------------------------------------
+
+
+def check(profile: Profile, notebook: str, name: str, value: float, tolerance: float) -> None:
+    """Compare a number that depends on the machine with its committed reference; digits alone.
+
+    With VITSTUDY_REFRESH=1 it is written down as the reference instead. Raises AssertionError where
+    it is further off than `tolerance`, or where there is no reference.
+    """
+    if profile.name != "digits":
+        return
+    references = files.read_json(REFERENCE) or {}
+    if os.environ.get(REFRESH) == "1":
+        entry = {"value": round(float(value), 4), "tolerance": tolerance, "machine": _machine()}
+        references.setdefault(notebook, {})[name] = entry
+        files.write_json(REFERENCE, references)
+        return
+    again = "'python -m vitstudy refresh' writes the references anew"
+    reference = references.get(notebook, {}).get(name)
+    if reference is None:
+        raise AssertionError(f"{notebook}: {name} has no reference value; {again}")
+    if not abs(value - reference["value"]) <= tolerance:  # so that NaN is off, too
+        raise AssertionError(
+            f"{notebook}: {name} is {value:.6g}, the reference is {reference['value']:.6g} "
+            f"± {tolerance:g} (on {reference['machine']}); if the change is meant, {again}"
+        )
+
+
+def _machine() -> str:
+    from vitstudy import measure
+
+    return f"{measure.cpu()}, Python {platform.python_version()}"

@@ -1,0 +1,75 @@
+"""How every figure looks, and how it is saved: the same bytes for the same numbers."""
+
+from __future__ import annotations
+
+import io
+from pathlib import Path
+
+import matplotlib
+import seaborn
+from matplotlib.figure import Figure
+
+from vitstudy import files
+
+PALETTE = seaborn.color_palette("colorblind").as_hex()
+MEASURED, PUBLISHED, WARNING, GREY = PALETTE[0], "#555555", PALETTE[3], "#8c8c8c"
+HEAT = "viridis"
+"""For values; it keeps its order in grey and for colour-blind readers."""
+WIDTH = 8.0
+"""Inches of a figure that fills a notebook's column."""
+DPI = 160
+
+RC = {
+    **seaborn.axes_style("whitegrid"),
+    **seaborn.plotting_context("notebook"),
+    "axes.prop_cycle": matplotlib.cycler(color=PALETTE),
+    "axes.titlesize": 12,
+    "axes.labelsize": 11,
+    "axes.edgecolor": "#444444",
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "grid.color": "#e3e3e3",
+    "xtick.labelsize": 10,
+    "ytick.labelsize": 10,
+    "legend.fontsize": 10,
+    "legend.frameon": False,
+    "lines.linewidth": 1.8,
+    "figure.facecolor": "white",
+    "savefig.dpi": DPI,
+    "font.family": "sans-serif",
+    # The font that comes with matplotlib, so that the bytes do not depend on the machine's fonts.
+    "font.sans-serif": ["DejaVu Sans"],
+    # Text stays text, and the names of clip paths do not change from run to run.
+    "svg.fonttype": "none",
+    "svg.hashsalt": "vitstudy",
+}
+
+styled = matplotlib.rc_context(rc=RC)
+"""Decorates what draws: the look is the same whatever the session's own settings are."""
+
+
+def apply() -> None:
+    """Use the look for everything that the session draws from now on."""
+    matplotlib.rcParams.update(RC)
+
+
+def figure(width: float = WIDTH, height: float = 4.0) -> Figure:
+    """An empty figure, inches; pyplot does not know it, so nothing shows or keeps it twice."""
+    return Figure(figsize=(width, height), layout="constrained")
+
+
+@styled
+def render(figure: Figure, kind: str) -> bytes:
+    """The figure as `svg` or `png`, without a date or a version in it."""
+    content = io.BytesIO()
+    metadata = {"Date": None, "Creator": None} if kind == "svg" else {"Software": None}
+    figure.savefig(content, format=kind, metadata=metadata)
+    return content.getvalue()
+
+
+def save(figure: Figure, profile: str, name: str) -> Path:
+    """Write `figures/<profile>/<name>.svg` and `.png`; the path of the PNG."""
+    path = files.figures(profile) / f"{name}.png"
+    files.write(path.with_suffix(".svg"), render(figure, "svg"))
+    files.write(path, render(figure, "png"))
+    return path

@@ -1,0 +1,377 @@
+"""The papers' Tables 1 and 2, published and measured side by side, from records alone.
+
+Nothing here needs an artifact, a data set or torch.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import statistics
+from decimal import Decimal
+
+import pandas as pd
+
+from vitstudy import data, files, profiles, speed, study
+from vitstudy.errors import unknown
+from vitstudy.methods import METHODS, Method, Published
+from vitstudy.profiles import Profile
+from vitstudy.record import Record
+from vitstudy.study import Cell
+
+COLUMNS = [
+    *("key", "model", "method", "accuracy_published", "accuracy", "accuracy_std"),
+    *("gpu_speed_published", "gpu_speed", "cpu_speed_published", "cpu_speed", "cpu_ratio"),
+    *("size_published", "size_mib", "simulated", "note"),
+]
+TABLES = (1, 2)
+PUBLISHED_ON = ("CIFAR-10", "CIFAR-100")
+
+
+def significant(value: float, digits: int = 4) -> str:
+    """`value` to so many significant digits, never with an exponent."""
+    return f"{Decimal(f'{value:.{digits}g}'):f}"
+
+
+# How each column of numbers is written; the published ones as the papers print them.
+FORMATS = {
+    "accuracy_published": "{:.2f}".format,
+    "accuracy": "{:.2f}".format,
+    "accuracy_std": "{:.2f}".format,
+    "gpu_speed_published": "{:.2f}".format,
+    "gpu_speed": significant,
+    "cpu_speed_published": "{:.3f}".format,
+    "cpu_speed": significant,
+    "cpu_ratio": "{:.3f}".format,
+    "size_published": "{:.0f}".format,
+    "size_mib": significant,
+}
+
+
+def table(profile: str, which: int) -> pd.DataFrame:
+    """Table 1 (10 classes) or 2 (100 classes): the papers' thirteen rows, in their order.
+
+    Accuracy in percent, the mean over the profile's seeds; speeds in iterations per second; sizes
+    in MiB. What is not there is NaN or None, with the reason in `note`. Raises UserError for an
+    unknown profile or table.
+    """
+    known, dataset = profiles.get(profile), _dataset(profile, which)
+    rows = [_row(known, dataset, method, which) for method in METHODS]
+    return pd.DataFrame(rows, columns=COLUMNS)
+
+
+def _dataset(profile: str, which: int) -> str:
+    if which not in TABLES:
+        raise unknown("table", which, TABLES)
+    return profiles.get(profile).datasets[which - 1]
+
+
+def seeds(profile: str, dataset: str, method: str) -> dict[int, Record | None]:
+    """The records of a row, one a seed of the profile; None where there is no whole one."""
+    numbers = profiles.get(profile).seeds
+    return {number: study.read(Cell(profile, dataset, method, number)) for number in numbers}
+
+
+def _row(profile: Profile, dataset: str, method: Method, which: int) -> dict:
+    published = method.published[which - 1]
+    row = {
+        "key": method.key,
+        "model": method.title,
+        "method": method.method,
+        "accuracy_published": published.accuracy,
+        "gpu_speed_published": published.gpu_speed,
+        "cpu_speed_published": published.cpu_speed,
+        "size_published": published.size,
+    }
+    found = seeds(profile.name, dataset, method.key)
+    done = [record for record in found.values() if record and record.status == "done"]
+    notes = _what_is_missing(method, found)
+    if done:
+        accuracies = [100 * record.accuracy for record in done]
+        row["accuracy"] = statistics.fmean(accuracies)
+        row["accuracy_std"] = statistics.stdev(accuracies) if len(done) > 1 else None
+        row["size_mib"] = statistics.fmean(record.size_mib for record in done)
+        row["simulated"] = any(record.simulated for record in done)
+        if method.note:
+            notes.insert(0, method.note)
+        if row["simulated"]:
+            notes.append("simulated: no speed")
+        else:
+            cell = Cell(profile.name, dataset, method.key, profile.seeds[0])
+            notes += _add_speed(row, method, cell)
+    row["note"] = "; ".join(notes)
+    return row
+
+
+def _what_is_missing(method: Method, found: dict[int, Record | None]) -> list[str]:
+    if not method.module and not any(found.values()):
+        return ["method not in the study yet"]
+    failed = {seed: record for seed, record in found.items() if record and record.status != "done"}
+    absent = [seed for seed, record in found.items() if record is None]
+    if len(absent) == len(found):
+        return ["not measured on this profile"]
+    if len(found) == 1:
+        return [f"failed: {record.error}" for record in failed.values()]
+    notes = [f"seed {seed} failed: {record.error}" for seed, record in failed.items()]
+    if absent:
+        notes.append(f"not measured yet: seed {', '.join(map(str, absent))}")
+    return notes
+
+
+# -- speed ----------------------------------------------------------------------------------------
+
+
+def _add_speed(row: dict, method: Method, cell: Cell) -> list[str]:
+    """Fill in the speeds that were measured; notes for those that were not."""
+    notes = []
+    if found := speed.latest(cell, "cpu"):
+        row["cpu_speed"] = found["iterations_per_second"]
+        row["cpu_ratio"] = found["ratio_to_vanilla"]
+    elif method.device in (None, "cpu"):
+        notes.append("CPU speed not measured yet")
+    if found := speed.latest(cell, "cuda"):
+        row["gpu_speed"] = found["iterations_per_second"]
+    elif method.device == "cpu":
+        notes.append("no GPU speed: this arithmetic is the CPU's only")
+    elif any(run["device"] == "cuda" for run in speed.read(cell.profile)):
+        notes.append("GPU speed not measured yet")
+    else:
+        notes.append("GPU speed not measured: no GPU")
+    return notes
+
+
+# -- the same, to be read -------------------------------------------------------------------------
+
+
+def as_text(frame: pd.DataFrame) -> pd.DataFrame:
+    """`table` with every cell as the text that is written; empty where there is nothing."""
+    text = pd.DataFrame(index=frame.index)
+    for column in frame:
+        write = FORMATS.get(column, str)
+        text[column] = ["" if pd.isna(value) else write(value) for value in frame[column]]
+    return text
+
+
+def readable(profile: str, which: int) -> pd.DataFrame:
+    """`table` as text under headings for a reader, published beside measured."""
+    text = as_text(table(profile, which))
+    spread = [f" ± {std}" if std else "" for std in text["accuracy_std"]]
+    shown = {
+        "Model": text["model"],
+        "Method": text["method"],
+        "Accuracy published, %": text["accuracy_published"],
+        "Accuracy, %": text["accuracy"] + spread,
+        "GPU published, it/s": text["gpu_speed_published"].replace("", "-"),
+        "GPU, it/s": text["gpu_speed"],
+        "CPU published, it/s": text["cpu_speed_published"].replace("", "-"),
+        "CPU, it/s": text["cpu_speed"],
+        "CPU ratio to vanilla": text["cpu_ratio"],
+        "Size published, MB": text["size_published"].replace("", "-"),
+        "Size, MiB": text["size_mib"],
+        "Note": text["note"],
+    }
+    return pd.DataFrame(shown)
+
+
+def ratios(profile: str, which: int) -> pd.DataFrame:
+    """Each row against vanilla, published and measured: what can be compared across networks.
+
+    `accuracy_change` in points, `size_ratio` and `cpu_ratio` to vanilla's. The measured CPU ratio
+    is that of the interleaved run, the published one the quotient of two printed speeds.
+    """
+    frame = table(profile, which)
+    numbers = frame[list(FORMATS)].astype(float)
+    base = numbers.iloc[frame.index[frame["key"] == "vanilla"][0]]
+    return pd.DataFrame(
+        {
+            "key": frame["key"],
+            "model": frame["model"],
+            "method": frame["method"],
+            "accuracy_change_published": numbers["accuracy_published"] - base["accuracy_published"],
+            "accuracy_change": numbers["accuracy"] - base["accuracy"],
+            "size_ratio_published": numbers["size_published"] / base["size_published"],
+            "size_ratio": numbers["size_mib"] / base["size_mib"],
+            "cpu_ratio_published": numbers["cpu_speed_published"] / base["cpu_speed_published"],
+            "cpu_ratio": numbers["cpu_ratio"],
+        }
+    )
+
+
+def readable_ratios(profile: str, which: int) -> pd.DataFrame:
+    """`ratios` as text under headings for a reader; empty where nothing was measured."""
+    frame = ratios(profile, which)
+    headings = {
+        "accuracy_change_published": ("Accuracy change published, points", "{:+.2f}"),
+        "accuracy_change": ("Accuracy change, points", "{:+.2f}"),
+        "size_ratio_published": ("Size ratio published", "{:.3f}"),
+        "size_ratio": ("Size ratio", "{:.3f}"),
+        "cpu_ratio_published": ("CPU speed ratio published", "{:.2f}"),
+        "cpu_ratio": ("CPU speed ratio", "{:.2f}"),
+    }
+    shown = pd.DataFrame({"Model": frame["model"]})
+    for column, (heading, write) in headings.items():
+        shown[heading] = ["" if pd.isna(each) else write.format(each) for each in frame[column]]
+    return shown
+
+
+def intervals(profile: str, which: int) -> dict[str, tuple[float, float]]:
+    """By row, the accuracy's 95 % interval over images, percent; of several seeds the mean's ± std.
+
+    Rows that are not measured are left out.
+    """
+    found = {}
+    for row in table(profile, which).itertuples():
+        done = [
+            record
+            for record in seeds(profile, _dataset(profile, which), row.key).values()
+            if record and record.status == "done"
+        ]
+        if len(done) == 1:
+            found[row.key] = (100 * done[0].accuracy_low, 100 * done[0].accuracy_high)
+        elif done:
+            found[row.key] = (row.accuracy - row.accuracy_std, row.accuracy + row.accuracy_std)
+    return found
+
+
+def _markdown(profile: str, which: int) -> str:
+    """The readable table, each measured accuracy linked to its record."""
+    known, dataset = profiles.get(profile), _dataset(profile, which)
+    shown = readable(profile, which)
+    for position, method in enumerate(METHODS):
+        if accuracy := shown.at[position, "Accuracy, %"]:
+            cell = Cell(profile, dataset, method.key, known.seeds[0])
+            place = cell.record_path.relative_to(files.results(profile)).as_posix()
+            place = place if len(known.seeds) == 1 else place.rpartition("/")[0] + "/"
+            shown.at[position, "Accuracy, %"] = f"[{accuracy}](../{place})"
+    lines = [
+        f"# Table {which}: {data.spec(dataset).title}",
+        "",
+        f"Profile `{profile}`: {known.title}. Published: the papers' {PUBLISHED_ON[which - 1]}. "
+        "Accuracy links to the record that it comes from. it/s: iterations per second.",
+        "",
+        _pipes(shown.columns),
+        _pipes("---" if name in ("Model", "Method", "Note") else "---:" for name in shown),
+        *(_pipes(row) for row in shown.itertuples(index=False)),
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def _pipes(cells) -> str:
+    return "| " + " | ".join(str(cell).replace("|", "\\|") for cell in cells) + " |"
+
+
+# -- what the papers print against each other -----------------------------------------------------
+
+
+def same_shape() -> pd.DataFrame:
+    """Published speeds of the rows that are one network: vanilla and DeiT base, both ViT-B/16.
+
+    Their files have one size and their arithmetic is the same but for the last layer.
+    """
+    rows = [
+        {
+            "model": method.title,
+            "data set": title,
+            "GPU, it/s": published.gpu_speed,
+            "CPU, it/s": published.cpu_speed,
+            "size, MB": published.size,
+        }
+        for method in METHODS
+        if method.key in ("vanilla", "deit-base")
+        for title, published in zip(PUBLISHED_ON, method.published, strict=True)
+    ]
+    return pd.DataFrame(rows)
+
+
+def contradictions() -> pd.DataFrame:
+    """Pairs of published numbers that cannot both hold, or not with what the papers say of them.
+
+    `first` and `second` as printed; `factor` is the second over the first.
+    """
+    by_key = {method.key: method.published for method in METHODS}
+    vanilla, deit, nystrom = by_key["vanilla"], by_key["deit-base"], by_key["nystrom-m64"]
+    same = "one network but for the last layer"
+    shape = "both are ViT-B/16 in shape and size"
+    ways = "slower in one table, faster in the other"
+    found = [
+        ("cpu_speed", "vanilla in Tables 1 and 2", vanilla, same),
+        ("cpu_speed", "DeiT base in Tables 1 and 2", deit, same),
+    ]
+    for number, base in enumerate(vanilla):
+        table, other = f"in Table {number + 1}", deit[number]
+        found.append(("cpu_speed", f"vanilla and DeiT base {table}", (base, other), shape))
+        found.append(("gpu_speed", f"vanilla and DeiT base {table}", (base, other), shape))
+    for number, base in enumerate(vanilla):
+        pair, said = (base, by_key["dynamic"][number]), 'the text says "10-20%" faster'
+        label = f"vanilla and Dynamic Quantization in Table {number + 1}"
+        found.append(("cpu_speed", label, pair, said))
+    for number, base in enumerate(vanilla):
+        label = f"vanilla and Nyströmformer (m=64) in Table {number + 1}"
+        found.append(("gpu_speed", label, (base, nystrom[number]), ways))
+    pruned, small = by_key["vtp-r0.2"], by_key["diffq"][0]
+    found.append(("size", "ViT-Pruning (r=0.2) in Tables 1 and 2", pruned, "one pruning ratio"))
+    bits = 32 * small.size / vanilla[0].size
+    why = f"{bits:.2f} bits for each of vanilla's weights, where one bit is the least"
+    found.append(("size", "vanilla and DIFFQ with diffq in Table 1", (vanilla[0], small), why))
+    return pd.DataFrame([_contradiction(*each) for each in found])
+
+
+def _contradiction(field: str, label: str, pair: tuple[Published, Published], why: str) -> dict:
+    first, second = (getattr(each, field) for each in pair)
+    write = FORMATS[f"{field}_published"]
+    name = {"cpu_speed": "CPU speed, it/s", "gpu_speed": "GPU speed, it/s", "size": "size, MB"}
+    return {
+        "published": name[field],
+        "of": label,
+        "first": write(first),
+        "second": write(second),
+        "factor": round(second / first, 3),
+        "what speaks against it": why,
+    }
+
+
+# -- files ----------------------------------------------------------------------------------------
+
+
+def record_rows(profile: str) -> tuple[list[str], list[dict]]:
+    """Columns and rows of `records.csv`: each record on disk with its plain fields, path and hash.
+
+    A damaged record is a row too, with the status `damaged`.
+    """
+    plain = [
+        field.name
+        for field in dataclasses.fields(Record)
+        if not field.type.startswith(("dict", "list"))
+    ]
+    rows = []
+    for path in (files.results(profile) / "records").glob("*/*/seed*.json"):
+        value = files.read_json(path)
+        record = Record.from_json(value) if value else None
+        place = path.relative_to(files.results(profile) / "records")
+        row = {"profile": profile, "dataset": place.parts[0], "method": place.parts[1]}
+        row |= {"seed": int(path.stem.removeprefix("seed")), "status": "damaged"}
+        if record:
+            row = {name: getattr(record, name) for name in plain}
+        row["path"] = path.relative_to(files.root()).as_posix()
+        row["sha256"] = files.sha256(path)
+        rows.append(row)
+    datasets, keys = profiles.get(profile).datasets, [method.key for method in METHODS]
+
+    def order(row: dict) -> tuple:
+        return _place(datasets, row["dataset"]), _place(keys, row["method"]), row["seed"]
+
+    return [*plain, "path", "sha256"], sorted(rows, key=order)
+
+
+def _place(names, name: str) -> tuple[int, str]:
+    """Where `name` stands in `names`; behind all of them, by its letters, where it does not."""
+    return (list(names).index(name) if name in names else len(names), name)
+
+
+def write(profile: str) -> None:
+    """Write `tables/table1` and `table2`, `.csv` and `.md`, and `records.csv` of a profile."""
+    folder = files.results(profile) / "tables"
+    for which in TABLES:
+        rows = as_text(table(profile, which)).to_dict("records")
+        files.write_csv(folder / f"table{which}.csv", COLUMNS, rows)
+        files.write(folder / f"table{which}.md", _markdown(profile, which))
+    files.write_csv(files.results(profile) / "records.csv", *record_rows(profile))
