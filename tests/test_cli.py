@@ -6,7 +6,7 @@ import sys
 import time
 
 import pytest
-from conftest import command, invoke, one_line
+from commands import command, invoke, one_line
 
 from vitstudy import __version__, data, files, methods, profiles
 

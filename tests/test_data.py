@@ -16,7 +16,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import torch
-from conftest import command, invoke, one_line
+from commands import command, invoke, one_line
 from PIL import Image
 from processes import load_data, running, said
 

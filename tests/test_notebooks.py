@@ -1,6 +1,8 @@
 """The committed notebooks: their form, a run of each on `smoke`, and that the gate bites."""
 
 import json
+import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -58,7 +60,13 @@ def test_notebook_has_one_parameters_cell_short_cells_and_prose_at_both_ends(nam
 
 
 @pytest.fixture(scope="session")
-def executed(smoke_home, tmp_path_factory) -> dict[str, Path]:
+def study_home(smoke_home, tmp_path_factory) -> Path:
+    """A copy of the smoke study: notebooks write tables and figures."""
+    return shutil.copytree(smoke_home, tmp_path_factory.mktemp("notebooks"), dirs_exist_ok=True)
+
+
+@pytest.fixture(scope="session")
+def executed(study_home, tmp_path_factory) -> dict[str, Path]:
     """Every notebook, executed on the smoke profile from another folder, by the command line."""
     folder = tmp_path_factory.mktemp("executed")
     for name in NAMES:
@@ -66,7 +74,7 @@ def executed(smoke_home, tmp_path_factory) -> dict[str, Path]:
         done = subprocess.run(
             [*command, "-o", str(folder / f"{name}.ipynb")],
             cwd=folder,
-            env=smoke_home.environment,
+            env={**os.environ, "VITSTUDY_HOME": str(study_home)},
             capture_output=True,
             text=True,
             check=False,
@@ -75,8 +83,8 @@ def executed(smoke_home, tmp_path_factory) -> dict[str, Path]:
     return {name: folder / f"{name}.ipynb" for name in NAMES}
 
 
-def test_notebooks_pass_nbval_as_executed_on_smoke(executed, smoke_home, monkeypatch):
-    monkeypatch.setenv("VITSTUDY_HOME", str(smoke_home.path))
+def test_notebooks_pass_nbval_as_executed_on_smoke(executed, study_home, monkeypatch):
+    monkeypatch.setenv("VITSTUDY_HOME", str(study_home))
     assert notebooks.check(list(executed.values())) == 0
 
 
@@ -91,11 +99,11 @@ def test_executed_notebook_leaves_the_committed_one_alone(executed):
         assert 'profile = \\"smoke\\"' not in notebooks.path(name).read_text()
 
 
-def test_parameter_that_the_notebook_does_not_have_is_one_line_and_exit_code_2(smoke_home):
+def test_parameter_that_the_notebook_does_not_have_is_one_line_and_exit_code_2(study_home):
     command = [sys.executable, "-m", "vitstudy", "notebook", "00_baselines", "smoke"]
     done = subprocess.run(
         [*command, "-p", "profil", "digits"],
-        env=smoke_home.environment,
+        env={**os.environ, "VITSTUDY_HOME": str(study_home)},
         capture_output=True,
         text=True,
         check=False,
@@ -116,7 +124,11 @@ def test_failing_cell_is_one_line_with_the_cell_and_its_error(tmp_path, monkeypa
         nbformat.v4.new_code_cell('profile = "digits"', metadata={"tags": ["parameters"]}),
         nbformat.v4.new_code_cell("1 / 0"),
     ]
-    notebook.metadata["kernelspec"] = {"name": "python3", "display_name": "Python 3"}
+    notebook.metadata["kernelspec"] = {
+        "name": "python3",
+        "display_name": "Python 3",
+        "language": "python",
+    }
     monkeypatch.setattr(notebooks, "folder", lambda: tmp_path)
     (tmp_path / "bad.ipynb").write_text(nbformat.writes(notebook))
     with pytest.raises(NotebookFailed, match="ZeroDivisionError"):

@@ -13,7 +13,7 @@ import time
 import numpy as np
 import processes
 import pytest
-from conftest import command, finish, invoke, one_line, start
+from commands import command, finish, invoke, one_line, start
 
 from vitstudy import baseline, files, profiles, study, training
 from vitstudy.errors import UserError

@@ -130,6 +130,7 @@ def test_killed_at_any_moment_it_finishes_with_the_same_records(whole, tmp_path)
         (["smok"], "unknown profile 'smok'; valid: smoke, digits"),
         (["smoke", "--bogus"], "unrecognized arguments: --bogus"),
         (["cifar", "--from-records"], "no records of cifar"),
+        (["smoke", "--config", "group=row"], "unknown group 'row'; valid: chain, cell"),
     ],
 )
 def test_what_a_user_has_wrong_is_one_line_and_exit_code_2(tmp_path, arguments, message):
@@ -146,3 +147,13 @@ def test_data_that_are_not_there_are_said_before_anything_runs(tmp_path):
     assert code == 2
     assert printed.startswith("error: VITSTUDY_DATA=nowhere is no folder")
     assert len(printed.splitlines()) == 1
+
+
+def test_config_of_the_user_is_added_and_a_dry_run_shows_every_cell_as_a_job(tmp_path):
+    environment = {**os.environ, "VITSTUDY_HOME": str(tmp_path)}
+    process = start(environment, "smoke", "--config", "group=cell", "--dry-run")
+    printed, _ = process.communicate()
+    assert process.returncode == 0
+    assert "cells-digit-pairs-dynamic-seed0" in printed
+    assert ["cells", "4"] in [line.split() for line in printed.splitlines()]
+    assert not (tmp_path / "results").exists()

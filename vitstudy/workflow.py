@@ -18,6 +18,11 @@ log = logging.getLogger(__name__)
 
 _OURS = re.compile(r"^vitstudy: ")
 _WRONG = re.compile(r"(?:^|: )error: (.*)")
+_RAISED = re.compile(r"^UserError in file")
+_FULL = re.compile(r"No space left on device|Disk quota exceeded")
+LOOKING = {"-n", "--dry-run", "--dryrun", "-h", "--help", "-v", "--version", "--dag", "--rulegraph"}
+LOOKING |= {"-l", "--list-rules", "-S", "--summary", "--lint", "--unlock"}
+"""Snakemake's options that run nothing: what they print is what was asked for."""
 _STEPS = re.compile(r"^(\d+) of (\d+) steps \(.*\) done")
 
 
@@ -51,7 +56,7 @@ def reproduce(profile: str, from_records: bool, options: list[str]) -> int:
             data.dataset_hash(name)
         from_nothing = not any(study.read(cell) for cell in study.cells(profile))
     code = _snakemake(profile, from_records, options)
-    if code == 0 and not set(options) & {"-n", "--dry-run", "--dryrun"}:
+    if code == 0 and not LOOKING & set(options):
         failed = _failed(profile)
         seconds = round(time.time() - started)
         if from_nothing:
@@ -75,18 +80,35 @@ def _failed(profile: str) -> list[study.Cell]:
     return [cell for cell, record in records if record and record.status != "done"]
 
 
+def _take_config(options: list[str]) -> tuple[list[str], list[str]]:
+    """The user's `--config` settings, and the other options; Snakemake takes the last one alone."""
+    settings, rest, taking = [], [], False
+    for option in options:
+        if option in ("-C", "--config"):
+            taking = True
+        elif taking and not option.startswith("-"):
+            settings.append(option)
+        else:
+            taking = False
+            rest.append(option)
+    return settings, rest
+
+
 def _snakemake(profile: str, from_records: bool, options: list[str]) -> int:
     command = [sys.executable, "-m", "snakemake"]
     command += ["--snakefile", str(files.REPOSITORY / "Snakefile")]
     command += ["--directory", str(files.root())]
-    command += ["--config", f"profile={profile}", f"from_records={from_records}"]
+    settings, options = _take_config(options)
+    command += ["--config", f"profile={profile}", f"from_records={from_records}", *settings]
     # run_all.sh's lock dies with its process, Snakemake's does not; a job that was cut off is
     # taken up again; and whether a cell is up to date is for its stamp to say, not for Snakemake.
     command += ["--nolock", "--rerun-incomplete", "--rerun-triggers", "mtime"]
     cores = ("-c", "--cores", "-j", "--jobs", "--executor", "-e", "--profile", "--help", "-h")
     if not any(option.split("=")[0] in cores for option in options):
         command += ["--cores", "all"]
-    errors, last = [], deque(maxlen=30)
+    if LOOKING & set(options):
+        return subprocess.run([*command, *options], check=False).returncode
+    errors, last = [], deque([""], maxlen=30)
     with subprocess.Popen(
         [*command, *options], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
     ) as process:
@@ -98,6 +120,12 @@ def _snakemake(profile: str, from_records: bool, options: list[str]) -> int:
                 log.info("%s of %s jobs done", *match.groups())
             elif match := _WRONG.search(line):
                 errors.append(match[1])
+            elif _RAISED.match(last[-1]):  # by the Snakefile: its message is the next line
+                errors.append(line)
+            elif _FULL.search(line):
+                errors.append(
+                    "no space left on the disk; free some and run again: what is finished is kept"
+                )
             last.append(line)
     if process.returncode and errors:
         raise UserError(errors[0])
