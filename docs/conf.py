@@ -19,7 +19,8 @@ nb_execution_mode = "off"  # the notebooks come executed
 nb_merge_streams = True
 myst_enable_extensions = ["dollarmath", "amsmath", "colon_fence"]
 # Widgets need a kernel; a figure that needs none stands beside each.
-suppress_warnings = ["mystnb.unknown_mime_type"]
+# The parts that a run makes are included below a page's own title, so they begin at its level.
+suppress_warnings = ["mystnb.unknown_mime_type", "myst.header"]
 
 html_theme = "pydata_sphinx_theme"
 html_title = "vitstudy"
@@ -31,7 +32,7 @@ html_show_sourcelink = False
 html_theme_options = {
     "navigation_with_keys": False,
     "show_prev_next": True,
-    "secondary_sidebar_items": ["page-toc"],
+    "secondary_sidebar_items": {"**": ["page-toc"], "index": [], "run": []},
     "navbar_center": [],
     "show_toc_level": 2,
 }

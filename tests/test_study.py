@@ -373,8 +373,8 @@ def test_a_full_disk_gives_one_line_and_the_next_run_goes_on(
 # -- kills and company ----------------------------------------------------------------------------
 
 
-# The mark of the checkpoints, some checkpoints, artifact, predictions, analysis, record; then the
-# quantized cell's, which trains nothing.
+# The mark of the checkpoints, the last checkpoint, artifact, predictions, analysis, record; then
+# the quantized cell's four, which has no training and no analysis.
 MOMENTS = [(number, False) for number in range(1, 11)] + [(3, True), (10, True)]
 
 

@@ -88,7 +88,7 @@ CIFAR = ("cifar10", "cifar100")
 
 _digits = Profile(
     "digits",
-    "Digits and pairs of digits, a ViT of 0.15 M parameters",
+    "Digits and pairs of digits, a ViT of 0.13 M parameters",
     "2 CPU cores",
     DIGITS,
     Architecture(
@@ -135,7 +135,7 @@ PROFILES = {
         _digits,
         Profile(
             "cifar-cpu",
-            "CIFAR-10 and CIFAR-100, a ViT of 0.7 M parameters from scratch",
+            "CIFAR-10 and CIFAR-100, a ViT of 0.6 M parameters from scratch",
             "2 CPU cores",
             CIFAR,
             Architecture(

@@ -13,6 +13,7 @@ import pandas as pd
 
 from vitstudy import data, files, graph, notebooks, profiles, speed, study
 from vitstudy.errors import UserError
+from vitstudy.report import tables
 
 log = logging.getLogger(__name__)
 
@@ -64,18 +65,17 @@ def _summary(profile: str, source: Path) -> str:
             f"The digits show that everything works. {images} test images are never evidence for "
             "a claim about a method; the CIFAR profiles are.\n```"
         )
-    for number, dataset in enumerate(known.datasets, 1):
-        path = files.results(profile) / "tables" / f"table{number}.csv"
-        if path.exists():
-            title = data.spec(dataset).title
-            parts.append(f"## Table {number}: {title}\n\n{_html(pd.read_csv(path))}")
-    for figure in sorted(files.figures(profile).glob("*.svg")):
-        (source / "figures").mkdir(exist_ok=True)
-        shutil.copy(figure, source / "figures")
-    drawn = sorted((source / "figures").glob("*.svg"))
+    for which, dataset in enumerate(known.datasets, 1):
+        shown = _html(tables.readable(profile, which))
+        parts.append(f"## Table {which}: {data.spec(dataset).title}\n\n{shown}")
+    drawn = sorted(files.figures(profile).glob("table*.svg"))
     if drawn:
-        parts.append("## Figures\n")
-        parts += [f"![{path.stem}](figures/{path.name})" for path in drawn]
+        parts.append("## The tables, drawn")
+        folder = source / "generated" / "figures"  # beside the text that shows them
+        folder.mkdir(parents=True)
+        for path in drawn:
+            shutil.copy(path, folder)
+            parts.append(f"![{path.stem.replace('_', ', ')}](/generated/figures/{path.name})")
     return "\n\n".join(parts) + "\n"
 
 
