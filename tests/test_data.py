@@ -451,3 +451,24 @@ def test_asking_for_a_cached_hash_does_not_load_torch(smoke):
         "assert 'torch' not in sys.modules"
     )
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_what_a_killed_process_left_beside_the_cache_is_no_hindrance(smoke):
+    """As a kill leaves it between the second rename and the cleaning up."""
+    folder = smoke / "artifacts" / "data" / "digits"
+    shutil.copytree(folder, folder.with_name(".digits.old"))
+    (folder / "meta.json").write_text("{}")  # as after an update of data.py
+    assert len(data.load("digits").test) == 360
+    assert data._cache_meta(data.spec("digits"))
+
+
+def test_labels_that_are_text_are_refused(tiny, home):
+    good, _ = some_images(2, 1)
+    write_parquet(tiny / "train-00000-of-00002.parquet", [encode(i) for i in good], ["cat", "dog"])
+    assert "labels out of range" in refused(home)
+
+
+def test_blank_lines_in_the_checksums_are_nothing(tiny):
+    sums = [f"{files.sha256(file)}  {file.name}" for file in sorted(tiny.glob("*.parquet"))]
+    (tiny / "SHA256SUMS").write_text("\n".join([*sums, "", ""]))
+    assert len(data.load("cifar10").test) == TEST

@@ -129,34 +129,38 @@ def run(cells: tuple[str, ...], missing: bool, keep_going: bool) -> None:
 
     chosen = study.select(list(cells))
     log = logging.getLogger("vitstudy")
-    waiting = [
-        cell for cell in chosen if not (missing and study.is_done(cell)) and study.why_not(cell)
-    ]
-    for name in dict.fromkeys(cell.dataset for cell in waiting):
-        data.dataset_hash(name)  # what cannot be had is said now, not after hours of training
-    started, failed = time.monotonic(), []
-    for position, cell in enumerate(waiting):
-        left = _seconds_left(waiting, position, time.monotonic() - started)
-        log.info("[%d/%d] %s%s", position + 1, len(waiting), cell, left)
-        record = study.run(cell, missing=missing)
-        if record.status != "done":
-            failed.append(cell)
-            log.error("failed: %s: %s", cell, record.error)
-        else:
-            log.info(
-                "        accuracy %.2f %%, %.3f MiB, %.1f s",
-                100 * record.accuracy,
-                record.size_mib,
-                record.seconds,
-            )
-    log.info(
-        "%d cells: %d computed, %d as they were",
-        len(chosen),
-        len(waiting),
-        len(chosen) - len(waiting),
-    )
+    tried, failed = [], []
+    # A parent that has to be made again may take others' records with it: those come next.
+    while waiting := [cell for cell in _waiting(chosen, missing) if cell not in tried]:
+        for name in dict.fromkeys(cell.dataset for cell in waiting):
+            data.dataset_hash(name)  # what cannot be had is said now, not after hours of training
+        started = time.monotonic()
+        for position, cell in enumerate(waiting):
+            left = _seconds_left(waiting, position, time.monotonic() - started)
+            log.info("[%d/%d] %s%s", position + 1, len(waiting), cell, left)
+            tried.append(cell)
+            record = study.run(cell, missing=missing)
+            if record.status != "done":
+                failed.append(cell)
+                log.error("failed: %s: %s", cell, record.error)
+            else:
+                log.info(
+                    "        accuracy %.2f %%, %.3f MiB, %.1f s",
+                    100 * record.accuracy,
+                    record.size_mib,
+                    record.seconds,
+                )
+    counts = f"{len(tried) - len(failed)} computed, {len(chosen) - len(tried)} as they were"
+    log.info("%d cells: %s%s", len(chosen), counts, f", {len(failed)} failed" if failed else "")
     if failed and not keep_going:
         sys.exit(1)
+
+
+def _waiting(cells: list, missing: bool) -> list:
+    """Those of `cells` that have to be computed."""
+    from vitstudy import study
+
+    return [cell for cell in cells if not (missing and study.is_done(cell)) and study.why_not(cell)]
 
 
 def _seconds_left(waiting: list, position: int, spent: float) -> str:

@@ -11,6 +11,7 @@ memory-mapped cache of unsigned bytes, (N, C, 32, 32).
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import io
 import os
@@ -169,6 +170,11 @@ def load(name: str, limit: tuple[int, int, int, int] | None = None) -> Dataset:
     return Dataset(spec(name), digest, **splits)
 
 
+def at_hand(name: str) -> bool:
+    """Whether the images can be loaded without a download."""
+    return not spec(name).label_column or bool(_source_files(spec(name)))
+
+
 # -- the cache ------------------------------------------------------------------------------------
 
 _PARTS = ("images", "labels", "sources")
@@ -215,14 +221,15 @@ def _cached(spec: Spec) -> tuple[dict[str, np.ndarray], str]:
     folder = _cache(spec)
     folder.parent.mkdir(parents=True, exist_ok=True)
     partial = Path(tempfile.mkdtemp(prefix=f".{spec.name}.", dir=folder.parent))
+    old = partial.with_name(f"{partial.name}.old")
     try:
         for name, array in arrays.items():
             with open(partial / f"{name}.npy", "wb") as file:
                 np.save(file, array)
         files.write_json(partial / "meta.json", {"hash": digest, "origin": _origin(spec)})
-        if folder.exists():
-            # Two processes may decode at once: each takes the old folder away under its own name.
-            os.replace(folder, partial.with_suffix(".old"))
+        # Two processes may decode at once: each takes the old folder away under its own name.
+        with contextlib.suppress(FileNotFoundError):
+            os.replace(folder, old)
         os.replace(partial, folder)
     except OSError as error:
         # Lost the race for the name: the winner's cache holds the same images.
@@ -230,7 +237,7 @@ def _cached(spec: Spec) -> tuple[dict[str, np.ndarray], str]:
             raise error
     finally:
         shutil.rmtree(partial, ignore_errors=True)
-        shutil.rmtree(partial.with_suffix(".old"), ignore_errors=True)
+        shutil.rmtree(old, ignore_errors=True)
     return _open_cache(spec, {"hash": digest}) or arrays, digest
 
 
@@ -432,6 +439,8 @@ def _check_sums(spec: Spec) -> None:
     if not listing.exists():
         return
     for line in listing.read_text().splitlines():
+        if not line.strip():
+            continue
         expected, _, name = line.partition(" ")
         file = _folder(spec) / name.strip(" *")
         if not file.exists():
@@ -466,10 +475,10 @@ def _read_parquet(spec: Spec, group: str) -> tuple[np.ndarray, np.ndarray]:
         except (pyarrow.ArrowException, OSError, KeyError, AttributeError) as error:
             raise UserError(
                 f"{file} cannot be read, it is truncated or altered "
-                f"({str(error).splitlines()[0][:120]}); fetch it again"
+                f"({str(error)[:120]}); fetch it again"
             ) from error
-        wrong = (values < 0) | (values >= spec.num_classes)
-        if len(values) == 0 or not np.issubdtype(values.dtype, np.integer) or wrong.any():
+        whole = len(values) > 0 and np.issubdtype(values.dtype, np.integer)
+        if not whole or ((values < 0) | (values >= spec.num_classes)).any():
             raise UserError(
                 f"{file} has labels out of range in {spec.label_column!r}: "
                 f"{spec.name} has the whole numbers 0 to {spec.num_classes - 1}"
@@ -518,7 +527,7 @@ def _download(spec: Spec, make, train: bool):
     except (OSError, RuntimeError) as error:
         raise UserError(
             f"no {spec.name} here, and it could not be downloaded "
-            f"({str(error).splitlines()[0][:80]}): put the Hugging Face hub's Parquet files into "
+            f"({str(error)[:80]}): put the Hugging Face hub's Parquet files into "
             f"$VITSTUDY_DATA/{spec.name}/, or torchvision's files into $VITSTUDY_DATA, or run "
             "with a network; the profile 'digits' needs no data"
         ) from error

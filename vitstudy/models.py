@@ -141,4 +141,9 @@ def load(path: Path) -> nn.Module:
     packer = (description or {}).pop("packer", "")
     if not packer.startswith("vitstudy."):  # a file must not choose which module is imported
         raise UserError(f"{path} was not written by vitstudy: its header names no packer")
-    return importlib.import_module(packer).unpack(tensors, description).eval()
+    try:
+        return importlib.import_module(packer).unpack(tensors, description).eval()
+    except (ImportError, AttributeError, KeyError, TypeError, ValueError, RuntimeError) as error:
+        raise UserError(
+            f"{path} does not hold what its header says ({' '.join(str(error).split())[:200]})"
+        ) from error

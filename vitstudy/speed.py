@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 SECONDS_A_TURN = 0.25
+DISTURBED = 0.1
+"""Share of the processors' time that others may have had before a warning is due."""
 SINGLES_A_TURN = 10
 """Images sent one by one in each turn, for the latency."""
 
@@ -71,7 +73,9 @@ def _timed_cells(profile: profiles.Profile, device: str) -> list[Cell]:
             continue
         if record and record.status == "done" and cell.artifact_path.exists():
             found.append(cell)
-    return found
+    # A ratio needs the vanilla model in the same run.
+    with_vanilla = {cell.dataset for cell in found if cell.method == "vanilla"}
+    return [cell for cell in found if cell.dataset in with_vanilla]
 
 
 def _fingerprint(profile: profiles.Profile, device: str) -> str:
@@ -100,6 +104,8 @@ def run(name: str) -> list[dict]:
             for key, found in run["models"].items()
         }
         wanted = _timed_cells(profile, device)
+        if not wanted:
+            log.info("nothing of %s is here to be timed on %s", name, device)
         if all((_key(cell), study.read(cell).artifact_sha256) in timed for cell in wanted):
             continue
         chosen = [
@@ -131,9 +137,18 @@ def _measure(profile: profiles.Profile, cells: list[Cell], device: str) -> dict:
             dataset = data.load(cell.dataset, profile.limit)
             images = dataset.test.images[: profile.speed_batch].to(device)
             inputs[cell.dataset] = dataset.normalise(images, profile.architecture.image_size)
+    before = _busy_elsewhere()
     turns = interleave(
         {_key(cell): (loaded[cell], inputs[cell.dataset]) for cell in cells}, profile.speed_rounds
     )
+    elsewhere = _share(before, _busy_elsewhere())
+    if elsewhere is not None and elsewhere > DISTURBED:
+        log.warning(
+            "other processes had %.0f %% of the processors meanwhile: these speeds are not to be "
+            "trusted; remove %s and measure again when the machine is idle",
+            100 * elsewhere,
+            path(profile.name),
+        )
     found = {}
     for cell in cells:
         base = turns[f"{cell.dataset}/vanilla/seed{cell.seed}"]
@@ -146,7 +161,7 @@ def _measure(profile: profiles.Profile, cells: list[Cell], device: str) -> dict:
         "instruction_sets": measure.instruction_sets(),
         "gpu": measure.gpu(),
         "threads": torch.get_num_threads(),
-        "load_average": round(os.getloadavg()[0], 2),
+        "busy_elsewhere": elsewhere,
         "torch": torch.__version__,
         "batch": profile.speed_batch,
         "image_size": profile.architecture.image_size,
@@ -201,6 +216,27 @@ def _time(model: nn.Module, inputs: torch.Tensor, repeats: int) -> float:
     if inputs.is_cuda:
         torch.cuda.synchronize()
     return time.perf_counter() - started
+
+
+def _busy_elsewhere() -> tuple[float, float] | None:
+    """Seconds so far that all processors had for other processes, and in all; Linux alone tells."""
+    try:
+        line = Path("/proc/stat").read_text().splitlines()[0].split()[1:9]
+    except OSError:
+        return None
+    user, nice, system, idle, waiting, *rest = (
+        int(ticks) / os.sysconf("SC_CLK_TCK") for ticks in line
+    )
+    own = os.times()
+    busy = user + nice + system + sum(rest)
+    return busy - own.user - own.system, busy + idle + waiting
+
+
+def _share(before: tuple | None, after: tuple | None) -> float | None:
+    if before is None or after is None:
+        return None
+    others, everything = (b - a for a, b in zip(before, after, strict=True))
+    return round(max(0.0, others / everything), 3)
 
 
 def _start_peak(inputs: torch.Tensor) -> float | None:

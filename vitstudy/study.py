@@ -232,9 +232,18 @@ def read(cell: Cell) -> Record | None:
 
 
 def is_done(cell: Cell) -> bool:
-    """Whether there is a whole record of a success, be it up to date or not."""
+    """Whether there is a whole record of a success, made from the parents' artifacts as recorded.
+
+    It may have been made by other sources: that is what `run --missing` asks.
+    """
     record = read(cell)
-    return record is not None and record.status == "done"
+    if record is None or record.status != "done":
+        return False
+    parents = {parent.method: read(parent) for parent in cell.parents()}
+    return all(
+        found is not None and found.artifact_sha256 == record.parents.get(key)
+        for key, found in parents.items()
+    )
 
 
 def why_not(cell: Cell) -> str | None:
@@ -303,7 +312,7 @@ def run(cell: Cell, *, missing: bool = False) -> Record:
         before = read(cell)
         parents = {}
         for parent in cell.parents():
-            record = run(parent)
+            record = _parent(parent, missing)
             if record.status != "done":
                 return _write_failed(cell, {}, f"{parent.method} failed: {record.error}")
             parents[parent.method] = record.artifact_sha256
@@ -314,6 +323,15 @@ def run(cell: Cell, *, missing: bool = False) -> Record:
         if _is_main():
             _note_change(cell, before, record, reason)
         return record
+
+
+def _parent(cell: Cell, missing: bool) -> Record:
+    """The record of what another cell starts from; made again where its artifact is not at hand."""
+    record = read(cell)
+    if missing and is_done(cell) and cell.artifact_path.exists():
+        if files.sha256(cell.artifact_path) == record.artifact_sha256:
+            return record
+    return run(cell)
 
 
 def _is_main() -> bool:

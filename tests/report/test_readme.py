@@ -9,6 +9,12 @@ from vitstudy.errors import UserError
 from vitstudy.report import readme
 
 
+@pytest.fixture(autouse=True)
+def committed_records(home, monkeypatch):
+    """The records that are in the repository, not an empty home's."""
+    monkeypatch.delenv("VITSTUDY_HOME")
+
+
 def test_readme_says_what_the_committed_summary_and_records_say():
     made = readme.made_part(readme.path().read_text())
     assert made == readme.render(files.read_json(readme.summary_path())), (

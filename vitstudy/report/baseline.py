@@ -46,9 +46,8 @@ def measured(profile: str, method: str = "vanilla") -> list[Cell]:
 
 def images(cell: Cell) -> data.Dataset | None:
     """The cell's data set, or None where only its records are here: nothing is downloaded."""
-    spec = data.spec(cell.dataset)
     try:
-        if spec.label_column and not data._source_files(spec):
+        if not data.at_hand(cell.dataset):
             return None
     except UserError:  # VITSTUDY_DATA names a folder that does not exist
         return None
