@@ -26,7 +26,7 @@ workdir: str(files.root())
 
 
 if workflow.is_main_process:
-    graph.clear_stale(NAME, {} if FROM_RECORDS else JOBS)
+    graph.clear_stale(NAME, {} if FROM_RECORDS else JOBS, notebooks.names())
 
 
 rule all:
@@ -59,7 +59,7 @@ rule speed:
 
 rule notebook:
     output:
-        f"results/{NAME}/notebooks/{{name}}.ipynb",
+        touch(f"{STAMPS}/notebook-{{name}}"),
     input:
         RECORDS if FROM_RECORDS else f"{STAMPS}/speed",
         str(notebooks.folder() / "{name}.ipynb"),
@@ -72,7 +72,7 @@ rule site:
     output:
         touch(f"{STAMPS}/site"),
     input:
-        expand(f"results/{NAME}/notebooks/{{name}}.ipynb", name=notebooks.names()),
+        expand(f"{STAMPS}/notebook-{{name}}", name=notebooks.names()),
         [str(path) for path in sorted(files.REPOSITORY.glob("docs/*"))],
     threads: workflow.cores
     shell:

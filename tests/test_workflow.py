@@ -98,6 +98,21 @@ def test_second_run_computes_nothing(whole):
     assert {path: path.stat().st_mtime_ns for path in files} == before
 
 
+def test_damaged_files_are_found_said_and_made_again(whole):
+    home, _, environment = whole
+    before = records(home)
+    artifact = home / "artifacts/smoke/digits/vanilla/seed0/model.safetensors"
+    artifact.write_bytes(artifact.read_bytes()[:1000])
+    record = home / "results/smoke/records/digit-pairs/dynamic/seed0.json"
+    record.write_text('{"schema')
+    code, printed = reproduce(environment, "smoke")
+    assert code == 0, printed
+    assert "smoke/digits/vanilla/seed0 is computed again: its artifact is damaged" in printed
+    assert "smoke/digit-pairs/dynamic/seed0 is computed again: its record is damaged" in printed
+    assert "notebook 08_tables" in printed
+    assert records(home) == before
+
+
 def test_shown_from_records_without_artifacts_nothing_is_computed(whole, tmp_path):
     home, _, environment = whole
     subprocess.run(["cp", "-a", str(home / "results"), str(tmp_path)], check=True)

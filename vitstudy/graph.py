@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 from pathlib import Path
 
 from vitstudy import files, study
@@ -42,16 +41,24 @@ def site_profile() -> Path:
     return files.root() / "site" / "profile.txt"
 
 
-def clear_stale(profile: str, jobs: Jobs) -> None:
-    """Remove the stamps of jobs whose cells are no longer up to date, and of a site that shows
-    another profile, so that Snakemake runs them again."""
-    stale = [name for name, cells in jobs.items() if any(map(study.why_not, cells))]
-    gone = [stamps(profile) / f"cells-{name}" for name in stale]
-    if not (files.results(profile) / "speed.json").exists():
-        gone.append(stamps(profile) / "speed")
+def executed(profile: str, notebook: str) -> Path:
+    """The executed copy of a notebook."""
+    return files.results(profile) / "notebooks" / f"{notebook}.ipynb"
+
+
+def clear_stale(profile: str, jobs: Jobs, notebooks: list[str]) -> None:
+    """Remove the stamps of what is no longer up to date, and of all that follows from it.
+
+    Snakemake alone would not go back for a missing stamp whose followers have theirs. Without
+    jobs, a profile shown from its records, cells and speed are as they are.
+    """
+    folder = stamps(profile)
+    stale = [f"cells-{name}" for name, cells in jobs.items() if any(map(study.why_not, cells))]
+    if stale or (jobs and not (files.results(profile) / "speed.json").exists()):
+        stale += ["speed", *(f"notebook-{name}" for name in notebooks)]
+    stale += [f"notebook-{name}" for name in notebooks if not executed(profile, name).exists()]
     shown = site_profile()
-    if not shown.exists() or shown.read_text().strip() != profile:
-        gone.append(stamps(profile) / "site")
-    for stamp in gone:
-        with contextlib.suppress(FileNotFoundError):
-            stamp.unlink()
+    if stale or not shown.exists() or shown.read_text().strip() != profile:
+        stale.append("site")
+    for name in stale:
+        (folder / name).unlink(missing_ok=True)

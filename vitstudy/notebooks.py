@@ -11,7 +11,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-from vitstudy import files
+from vitstudy import files, graph
 from vitstudy.errors import NotebookFailed, unknown
 
 log = logging.getLogger(__name__)
@@ -53,7 +53,7 @@ def execute(name: str, profile: str, output: Path | None = None, **given) -> Pat
     for parameter in given:
         if parameter not in known:
             raise unknown(f"parameter of {name}", parameter, known)
-    output = output or files.results(profile) / "notebooks" / f"{name}.ipynb"
+    output = output or graph.executed(profile, name)
     output.parent.mkdir(parents=True, exist_ok=True)
     log.info("notebook %s on %s", name, profile)
     _papermill(source, output, {"profile": profile, **given})

@@ -28,7 +28,7 @@ def build(profile: str) -> Path:
         source, pages = Path(name) / "docs", Path(name) / "site"
         shutil.copytree(files.REPOSITORY / "docs", source)
         for each in notebooks.names():
-            executed = files.results(profile) / "notebooks" / f"{each}.ipynb"
+            executed = graph.executed(profile, each)
             if not executed.exists():
                 raise UserError(f"{executed} is absent: run ./run_all.sh {profile} first")
             (source / "notebooks").mkdir(exist_ok=True)
