@@ -60,4 +60,32 @@ def test_cells_come_after_their_parents_in_every_profile():
             assert seen >= set(cell.parents())
             seen.add(cell)
         known = profiles.get(name)
-        assert len(seen) == len(methods.available()) * 2 * len(known.seeds)
+        computed = len(methods.available()) - len(known.leaves_out)
+        assert len(seen) == computed * 2 * len(known.seeds)
+
+
+def test_variants_and_controls_stand_beneath_a_row_of_the_papers():
+    rows, keys = {row.key for row in methods.METHODS}, [each.key for each in methods.VARIANTS]
+    assert not rows & set(keys) and len(set(keys)) == len(keys)
+    for each in methods.VARIANTS:
+        assert each.beneath in rows and each.published is None and each.module and each.note
+    assert sorted(keys) == sorted(e.key for row in rows for e in methods.beneath(row))
+    assert not any(row.beneath for row in methods.METHODS)
+
+
+def test_a_profile_leaves_out_variants_alone_and_none_that_another_starts_from():
+    variants = {each.key for each in methods.VARIANTS}
+    for profile in profiles.PROFILES.values():
+        assert variants >= set(profile.leaves_out)
+        parents = {cell.method for each in study.cells(profile.name) for cell in each.parents()}
+        assert not parents & set(profile.leaves_out)
+        everything = study.cells(profile.name, left_out=True)
+        assert set(everything) > set(study.cells(profile.name)) or not profile.leaves_out
+
+
+def test_fine_tuning_and_its_control_train_as_long():
+    tuned = [each for each in methods.available() if each.options.get("steps")]
+    assert "continued" in {each.key for each in tuned} and len(tuned) > 3
+    assert {(each.options["steps"], each.options["rate"]) for each in tuned} == {
+        tuple(methods.FINE_TUNING.values())
+    }

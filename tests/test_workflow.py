@@ -10,6 +10,7 @@ import time
 
 import pytest
 
+from vitstudy import study
 from vitstudy.record import TIMES
 
 
@@ -74,7 +75,8 @@ def test_everything_is_made_and_the_end_says_where_it_is(whole):
 
 def test_progress_says_what_runs_and_what_remains(whole):
     _, printed, _ = whole
-    assert "[1/2] smoke/digits/vanilla/seed0" in printed
+    count = sum(cell.dataset == "digits" for cell in study.cells("smoke"))
+    assert f"[1/{count}] smoke/digits/vanilla/seed0" in printed
     assert "2 of " in printed and "jobs done" in printed
 
 
@@ -170,5 +172,7 @@ def test_config_of_the_user_is_added_and_a_dry_run_shows_every_cell_as_a_job(tmp
     printed, _ = process.communicate()
     assert process.returncode == 0
     assert "cells-digit-pairs-dynamic-seed0" in printed
-    assert ["cells", "4"] in [line.split() for line in printed.splitlines()]
+    assert ["cells", str(len(study.cells("smoke")))] in [
+        line.split() for line in printed.splitlines()
+    ]
     assert not (tmp_path / "results").exists()

@@ -1,7 +1,8 @@
-"""The rows of the papers' Tables 1 and 2, in their order, one entry each.
+"""The rows of the papers' Tables 1 and 2, in their order, one entry each; then what the study adds.
 
-Published numbers are those that papers A, B and C print alike: accuracy in percent, speeds in
-iterations per second, size in MB. None stands where they print "-".
+`VARIANTS` are other settings of a row and its controls: what trains as long, or has as many bits
+or bytes, without the method. Published numbers are those that papers A, B and C print alike:
+accuracy in percent, speeds in iterations per second, size in MB. None stands where they print "-".
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from vitstudy.errors import unknown
 
 @dataclass(frozen=True)
 class Published:
-    accuracy: float
+    accuracy: float | None
     gpu_speed: float | None
     cpu_speed: float | None
     size: float | None
@@ -27,8 +28,10 @@ class Method:
     method: str
     """The Method column."""
     reference: str
-    published: tuple[Published, Published]
-    """CIFAR-10 (Table 1) and CIFAR-100 (Table 2)."""
+    published: tuple[Published, Published] | None = None
+    """CIFAR-10 (Table 1) and CIFAR-100 (Table 2); None where the papers have no such row."""
+    beneath: str = ""
+    """The papers' row that it is a variant or a control of; empty for the papers' own rows."""
     module: str = ""
     """Where `compress(context)` is; empty while the study does not have the method."""
     packer: str = "vitstudy.models"
@@ -37,12 +40,40 @@ class Method:
     parents: tuple[str, ...] = ()
     """The methods whose artifacts it starts from; vanilla's predictions are at hand for all."""
     weight_bits: float | None = 32
+    """None where they are learned: the module's `mean_bits(model)` then counts them."""
     activation_bits: float | None = 32
     simulated: bool = False
     """Whether the artifact imitates in float the arithmetic that it is named for."""
     device: str | None = None
     """Where its models must run; None for wherever the machine runs best."""
     note: str = ""
+
+
+# What is fine-tuned from the baseline, and the control that only goes on: shares of the profile's
+# steps and learning rates.
+FINE_TUNING = {"steps": 0.1, "rate": 0.03}
+SMALL = {"width": 0.25}  # ViT-B to DeiT-Ti, which at three bits a weight is a file of 2 MB
+
+_LSQ = dict(
+    module="vitstudy.quantization.lsq",
+    packer="vitstudy.quantization.lsq",
+    parents=("vanilla",),
+    simulated=True,
+)
+_DIFFQ = dict(
+    module="vitstudy.quantization.diffq",
+    packer="vitstudy.quantization.diffq",
+    weight_bits=None,
+    simulated=True,
+)
+_PENALTY = {"penalty": 1.0, "noise": "uniform", "group_size": 8}
+
+
+def _lsq_bits(weight: int, activation: int = 32, ends: int | None = None) -> dict:
+    """Bits of weights and activations, and of both in the first and the last layer."""
+    bits = {"weight_bits": weight, "activation_bits": activation}
+    options = {**bits, "first_last_bits": ends, "start": "mean", "step_range": 0.2, **FINE_TUNING}
+    return {**bits, "options": options}
 
 
 P = Published
@@ -75,6 +106,17 @@ METHODS = (
         "Quantization (PTQ)",
         "Lin et al., FQ-ViT, 2021",
         (P(97.31, None, None, None), P(84.87, None, None, None)),
+        module="vitstudy.quantization.fq_vit",
+        packer="vitstudy.quantization.fq_vit",
+        options={
+            **{"bits": 8, "attention_bits": 4, "power_of_two": True, "log_int_softmax": True},
+            "calibration_images": 1_024,
+        },
+        parents=("vanilla",),
+        weight_bits=8,
+        activation_bits=8,
+        simulated=True,
+        note="W8 per channel, A8 per layer, attention maps of 4 bits",
     ),
     Method(
         "lsq-w4",
@@ -82,6 +124,9 @@ METHODS = (
         "Quantization (QAT)",
         "Esser et al., Learned Step Size Quantization, 2019",
         (P(93.37, 2.10, None, 41), P(76.08, 2.10, None, 41)),
+        note="W4 with learned steps, activations in float; fine-tuned from the baseline",
+        **_LSQ,
+        **_lsq_bits(4),
     ),
     Method(
         "diffq",
@@ -89,6 +134,9 @@ METHODS = (
         "Quantization (QAT)",
         "Défossez et al., Differentiable Model Compression via Pseudo Quantization Noise, 2021",
         (P(60.29, 12.20, None, 2), P(41.02, 12.00, None, 2)),
+        note="a quarter of vanilla's width, from scratch; bits learned in groups of 8 weights",
+        **_DIFFQ,
+        options={**SMALL, **_PENALTY},
     ),
     Method(
         "deit-base",
@@ -149,9 +197,98 @@ METHODS = (
 )
 
 
+_QAT, _ESSER = "Quantization (QAT)", "Esser et al., Learned Step Size Quantization, 2019"
+_DEFOSSEZ = METHODS[4].reference
+VARIANTS = (
+    *(
+        Method(
+            key,
+            f"LSQ, W{weight}A{activation}" if activation < 32 else f"LSQ, W{weight}",
+            _QAT,
+            _ESSER,
+            beneath="lsq-w4",
+            note=note,
+            **_LSQ,
+            **_lsq_bits(weight, activation, ends),
+        )
+        for key, weight, activation, ends, note in (
+            ("lsq-w8", 8, 32, None, "activations in float"),
+            ("lsq-w4a4", 4, 4, 8, "first and last layer of 8 bits, as in LSQ's own paper"),
+            ("lsq-w3a3", 3, 3, 8, "first and last layer of 8 bits, as in LSQ's own paper"),
+            ("lsq-w2a2", 2, 2, 8, "first and last layer of 8 bits, as in LSQ's own paper"),
+        )
+    ),
+    Method(
+        "rounded-w4",
+        "Plain rounding, W4",
+        "Quantization (PTQ)",
+        "the papers' Eq. 1-3",
+        beneath="lsq-w4",
+        weight_bits=4,
+        note="control: LSQ's bits without training, one scale a tensor that reaches the largest",
+        **_LSQ,
+        options={
+            **{"weight_bits": 4, "activation_bits": 32, "first_last_bits": None, "start": "max"},
+            "steps": 0,
+        },
+    ),
+    Method(
+        "continued",
+        "Vanilla ViT, trained on",
+        "-",
+        "none",
+        beneath="lsq-w4",
+        module="vitstudy.finetuning",
+        options=FINE_TUNING,
+        parents=("vanilla",),
+        note="control: the baseline fine-tuned for LSQ's steps, in float",
+    ),
+    Method(
+        "diffq-finetuned",
+        "DiffQ, from the baseline",
+        _QAT,
+        _DEFOSSEZ,
+        beneath="diffq",
+        parents=("vanilla",),
+        note="vanilla's own size, fine-tuned",
+        **_DIFFQ,
+        options={**_PENALTY, **FINE_TUNING},
+    ),
+    Method(
+        "small",
+        "Vanilla ViT, a quarter of the width",
+        "-",
+        "none",
+        beneath="diffq",
+        module="vitstudy.small",
+        options=SMALL,
+        note="control: DiffQ's network, trained as long in float",
+    ),
+    Method(
+        "small-as-diffq",
+        "Vanilla ViT of DiffQ's bytes",
+        "-",
+        "none",
+        beneath="diffq",
+        module="vitstudy.small",
+        options={"bytes_of": "diffq"},
+        parents=("diffq",),
+        note="control: a dense network of as many bytes, trained as long",
+    ),
+)
+
+
 def available() -> tuple[Method, ...]:
-    """The rows that the study can measure."""
-    return tuple(method for method in METHODS if method.module)
+    """What the study can measure: the papers' rows, each followed by what stands beneath it."""
+    found = []
+    for row in METHODS:
+        found += [each for each in (row, *beneath(row.key)) if each.module]
+    return tuple(found)
+
+
+def beneath(key: str) -> tuple[Method, ...]:
+    """The variants and controls of the papers' row `key`."""
+    return tuple(method for method in VARIANTS if method.beneath == key)
 
 
 def get(key: str) -> Method:

@@ -63,6 +63,8 @@ class Profile:
     """
     limit: tuple[int, int, int, int] | None = None
     """At most so many images of train, calibration, validation and test."""
+    leaves_out: tuple[str, ...] = ()
+    """Variants that are computed only when asked for by name: what does not fit into minutes."""
     committed: bool = True
     """Whether its records belong into the repository."""
     speed_rounds: int = 7
@@ -99,6 +101,7 @@ _digits = Profile(
         Recipe(steps=1_200, batch_size=32, weight_decay=0.5, matrix_learning_rate=0.03),
     ),
     threads=1,
+    leaves_out=("lsq-w3a3", "lsq-w2a2", "small", "small-as-diffq"),
     committed=False,
 )
 _cifar = Profile(
@@ -129,6 +132,7 @@ PROFILES = {
             ),
             recipes=(Recipe(steps=30, batch_size=16),) * 2,
             limit=(256, 64, 64, 128),
+            leaves_out=("lsq-w3a3", "lsq-w2a2"),
             speed_rounds=3,
             speed_batch=16,
         ),

@@ -93,14 +93,18 @@ class Cell:
         return [Cell(self.profile, self.dataset, key, self.seed) for key in keys]
 
 
-def cells(profile: str) -> list[Cell]:
-    """Every cell of a profile, each after its parents; one seed of every row before the next."""
+def cells(profile: str, *, left_out: bool = False) -> list[Cell]:
+    """Every cell of a profile, each after its parents; one seed of every row before the next.
+
+    With `left_out` also those that the profile computes only when asked for by name.
+    """
     known = profiles.get(profile)
     return [
         Cell(profile, dataset, method.key, seed)
         for seed in known.seeds
         for dataset in known.datasets
         for method in _in_order()
+        if left_out or method.key not in known.leaves_out
     ]
 
 
@@ -134,7 +138,8 @@ def select(patterns: list[str]) -> list[Cell]:
             )
         parts += ["*"] * (4 - len(parts))
         names = _matching("profile", parts[0], profiles.PROFILES)
-        found = [cell for name in names for cell in cells(name)]
+        named = not set("*?[") & set(parts[2])
+        found = [cell for name in names for cell in cells(name, left_out=named)]
         # Each part is looked for among what the parts before it leave.
         for kind, field, part in (
             ("data set", "dataset", parts[1]),
@@ -495,6 +500,8 @@ def _measure(cell: Cell, context, model, record: Record) -> None:
         model, context.profile.architecture.image_size, context.data.spec.channels
     )
     record.weight_bits, record.activation_bits = method.weight_bits, method.activation_bits
+    if method.weight_bits is None:  # learned: they are in the file
+        record.weight_bits = importlib.import_module(method.module).mean_bits(model)
     record.simulated = method.simulated
     record.threads = torch.get_num_threads()
     record.cpu, record.gpu = measure.cpu(), measure.gpu()

@@ -44,16 +44,19 @@ def summarise() -> dict:
         "cpu": first.cpu,
         "torch": first.versions["torch"],
         "commit": first.commit,
+        "cells": len(cells),
         "rows": rows("digits"),
     }
 
 
 def rows(profile: str) -> list[dict]:
-    """One entry for every measured row of a profile, its first seed: accuracy, size, speed."""
+    """An entry for each of the papers' rows measured on a profile: accuracy, size, speed."""
     found = []
     for cell in study.cells(profile):
         record = study.read(cell)
-        if record is None or record.status != "done" or cell.seed != study.cells(profile)[0].seed:
+        if record is None or record.status != "done" or cell.seed != profiles.get(profile).seeds[0]:
+            continue
+        if methods.get(cell.method).beneath:  # variants and controls are in the tables
             continue
         timed = speed.latest(cell) or {}
         found.append(
@@ -64,6 +67,7 @@ def rows(profile: str) -> list[dict]:
                 "accuracy_low": record.accuracy_low,
                 "accuracy_high": record.accuracy_high,
                 "size_mib": record.size_mib,
+                "simulated": record.simulated,
                 "images_per_second": timed.get("images_per_second"),
                 "ratio_to_vanilla": timed.get("ratio_to_vanilla"),
                 "record": str(cell.record_path.relative_to(files.root())),
@@ -107,11 +111,12 @@ def _measured_table(summary: dict) -> list[str]:
             if profile != "digits":  # those records are in the repository, to be read
                 accuracy = f"[{accuracy}]({row['record']})"
             ratio = row["ratio_to_vanilla"]
+            missing = "none: simulated" if row["simulated"] else "not measured"
             title = methods.get(row["method"]).title
             lines.append(
                 f"| {data.spec(row['dataset']).title} | {title} | {accuracy} | "
                 f"{tables.significant(row['size_mib'])} | "
-                f"{'not measured' if ratio is None else format(ratio, '.2f')} |"
+                f"{missing if ratio is None else format(ratio, '.2f')} |"
             )
     return lines
 
@@ -126,7 +131,7 @@ def _profile_table(summary: dict) -> list[str]:
             continue
         cells = study.cells(name)
         if name == "digits":
-            seconds, count = summary["seconds"], len(summary["rows"])
+            seconds, count = summary["seconds"], summary["cells"]
         else:
             records = [record for cell in cells if (record := study.read(cell))]
             seconds, count = sum(record.seconds or 0 for record in records), len(records)

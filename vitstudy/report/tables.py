@@ -13,7 +13,7 @@ import pandas as pd
 
 from vitstudy import data, files, profiles, speed, study
 from vitstudy.errors import unknown
-from vitstudy.methods import METHODS, Method, Published
+from vitstudy.methods import METHODS, VARIANTS, Method, Published
 from vitstudy.profiles import Profile
 from vitstudy.record import Record
 from vitstudy.study import Cell
@@ -23,6 +23,7 @@ COLUMNS = [
     *("gpu_speed_published", "gpu_speed", "cpu_speed_published", "cpu_speed", "cpu_ratio"),
     *("size_published", "size_mib", "simulated", "note"),
 ]
+NOT_PUBLISHED = Published(None, None, None, None)
 TABLES = (1, 2)
 PUBLISHED_ON = ("CIFAR-10", "CIFAR-100")
 
@@ -59,6 +60,43 @@ def table(profile: str, which: int) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=COLUMNS)
 
 
+def beneath(profile: str, which: int) -> pd.DataFrame:
+    """The variants and controls of Table 1's or 2's rows, as `table` and with their bits.
+
+    `beneath` is the key of the papers' row. Bits are the mean over the seeds, of what is quantized.
+    """
+    known, dataset = profiles.get(profile), _dataset(profile, which)
+    rows = []
+    for method in VARIANTS:
+        row = {"beneath": method.beneath, **_row(known, dataset, method, which)}
+        found = seeds(profile, dataset, method.key).values()
+        done = [record for record in found if record and record.status == "done"]
+        if done:
+            row["weight_bits"] = statistics.fmean(record.weight_bits for record in done)
+            row["activation_bits"] = statistics.fmean(record.activation_bits for record in done)
+        rows.append(row)
+    return pd.DataFrame(rows, columns=["beneath", *COLUMNS, "weight_bits", "activation_bits"])
+
+
+def readable_beneath(profile: str, which: int) -> pd.DataFrame:
+    """`beneath` as text under headings for a reader."""
+    frame = beneath(profile, which)
+    text, titles = as_text(frame[COLUMNS]), {method.key: method.title for method in METHODS}
+    bits = frame[["weight_bits", "activation_bits"]]
+    shown = {
+        "Beneath": frame["beneath"].map(titles),
+        "Model": text["model"],
+        "Accuracy, %": text["accuracy"]
+        + [f" ± {std}" if std else "" for std in text["accuracy_std"]],
+        "Size, MiB": text["size_mib"],
+        "Bits (weights / activations)": [
+            "" if pd.isna(w) else f"{w:.3g} / {a:.3g}" for w, a in bits.itertuples(index=False)
+        ],
+        "Note": text["note"],
+    }
+    return pd.DataFrame(shown)
+
+
 def _dataset(profile: str, which: int) -> str:
     if which not in TABLES:
         raise unknown("table", which, TABLES)
@@ -72,7 +110,7 @@ def seeds(profile: str, dataset: str, method: str) -> dict[int, Record | None]:
 
 
 def _row(profile: Profile, dataset: str, method: Method, which: int) -> dict:
-    published = method.published[which - 1]
+    published = method.published[which - 1] if method.published else NOT_PUBLISHED
     row = {
         "key": method.key,
         "model": method.title,
@@ -233,26 +271,37 @@ def intervals(profile: str, which: int) -> dict[str, tuple[float, float]]:
 
 
 def _markdown(profile: str, which: int) -> str:
-    """The readable table, each measured accuracy linked to its record."""
+    """The readable tables, each measured accuracy linked to its record."""
     known, dataset = profiles.get(profile), _dataset(profile, which)
-    shown = readable(profile, which)
-    for position, method in enumerate(METHODS):
-        if accuracy := shown.at[position, "Accuracy, %"]:
-            cell = Cell(profile, dataset, method.key, known.seeds[0])
-            place = cell.record_path.relative_to(files.results(profile)).as_posix()
-            place = place if len(known.seeds) == 1 else place.rpartition("/")[0] + "/"
-            shown.at[position, "Accuracy, %"] = f"[{accuracy}](../{place})"
     lines = [
         f"# Table {which}: {data.spec(dataset).title}",
         "",
         f"Profile `{profile}`: {known.title}. Published: the papers' {PUBLISHED_ON[which - 1]}. "
         "Accuracy links to the record that it comes from. it/s: iterations per second.",
         "",
-        _pipes(shown.columns),
-        _pipes("---" if name in ("Model", "Method", "Note") else "---:" for name in shown),
-        *(_pipes(row) for row in shown.itertuples(index=False)),
+        *_linked(known, dataset, METHODS, readable(profile, which)),
+        "",
+        "## Beneath the papers' rows: variants and controls",
+        "",
+        *_linked(known, dataset, VARIANTS, readable_beneath(profile, which)),
     ]
     return "\n".join(lines) + "\n"
+
+
+def _linked(known: Profile, dataset: str, methods, shown: pd.DataFrame) -> list[str]:
+    """The lines of a Markdown table of `methods`, its accuracies linked to their records."""
+    for position, method in enumerate(methods):
+        if accuracy := shown.at[position, "Accuracy, %"]:
+            cell = Cell(known.name, dataset, method.key, known.seeds[0])
+            place = cell.record_path.relative_to(files.results(known.name)).as_posix()
+            place = place if len(known.seeds) == 1 else place.rpartition("/")[0] + "/"
+            shown.at[position, "Accuracy, %"] = f"[{accuracy}](../{place})"
+    words = ("Beneath", "Model", "Method", "Note")
+    return [
+        _pipes(shown.columns),
+        _pipes("---" if name in words else "---:" for name in shown),
+        *(_pipes(row) for row in shown.itertuples(index=False)),
+    ]
 
 
 def _pipes(cells) -> str:
@@ -354,7 +403,8 @@ def record_rows(profile: str) -> tuple[list[str], list[dict]]:
         row["path"] = path.relative_to(files.root()).as_posix()
         row["sha256"] = files.sha256(path)
         rows.append(row)
-    datasets, keys = profiles.get(profile).datasets, [method.key for method in METHODS]
+    datasets = profiles.get(profile).datasets
+    keys = [method.key for method in (*METHODS, *VARIANTS)]
 
     def order(row: dict) -> tuple:
         return _place(datasets, row["dataset"]), _place(keys, row["method"]), row["seed"]

@@ -1,0 +1,236 @@
+"""The rows of the quantization papers in the study: cells, records, files, controls."""
+
+import json
+from types import SimpleNamespace
+
+import pytest
+import torch
+from commands import invoke, one_line
+from safetensors import safe_open
+from safetensors.torch import load_file
+from safetensors.torch import save as to_bytes
+
+from vitstudy import data, files, finetuning, measure, methods, models, profiles, small, study
+from vitstudy.context import Context
+from vitstudy.errors import UserError
+from vitstudy.quantization import diffq, fq_vit, lsq
+from vitstudy.quantization.packing import payload_size
+from vitstudy.report import tables
+from vitstudy.study import Cell
+
+SMOKE = profiles.get("smoke")
+QUANTIZED = ("fq-vit", "lsq-w4", "lsq-w8", "lsq-w4a4", "rounded-w4", "diffq", "diffq-finetuned")
+CONTROLS = ("continued", "small", "small-as-diffq")
+WEIGHTS = [
+    *("patch_embed.layers.0", "patch_embed.layers.3", "patch_embed.layers.6"),
+    *(f"blocks.{n}.{kind}" for n in (0, 1) for kind in ("attn.qkv", "attn.proj")),
+    *(f"blocks.{n}.{kind}" for n in (0, 1) for kind in ("mlp.fc1", "mlp.fc2")),
+    "head",
+]
+
+
+def cell(key, dataset="digits"):
+    return Cell("smoke", dataset, key, 0)
+
+
+def context(key, home, **options):
+    return Context(
+        profile=SMOKE,
+        data=data.load("digits", SMOKE.limit),
+        seed=0,
+        name="test",
+        options={**methods.get(key).options, **options},
+        artifacts={name: cell(name).artifact_path for name in ("vanilla", "diffq")},
+        checkpoints=home / "checkpoints",
+    )
+
+
+@pytest.mark.parametrize("dataset", SMOKE.datasets)
+@pytest.mark.parametrize("key", [*QUANTIZED, *CONTROLS])
+def test_a_cell_of_each_row_is_made_and_recorded(smoke, key, dataset):
+    record, method = study.read(cell(key, dataset)), methods.get(key)
+    assert record.status == "done", record.error
+    assert record.simulated is (key in QUANTIZED)
+    assert record.activation_bits == method.activation_bits
+    assert record.options["recipe"] and method.options.items() <= record.options.items()
+    assert set(record.parents) == {*method.parents, "vanilla"}
+    assert record.macs == measure.count_macs(models.load(cell(key, dataset).artifact_path), 32, 1)
+    assert study.why_not(cell(key, dataset)) is None
+
+
+@pytest.mark.parametrize("key", QUANTIZED)
+def test_the_record_is_of_the_file_and_the_file_gives_the_same_logits_again(smoke, key, tmp_path):
+    path, images = cell(key).artifact_path, data.load("digits", SMOKE.limit)
+    model, again = models.load(path), tmp_path / "again.safetensors"
+    models.save(model, again, methods.get(key).packer)
+    same = context(key, smoke).evaluate(models.load(again), images.test)
+    logits = context(key, smoke).evaluate(model, images.test)
+    assert torch.equal(logits, same)
+    predicted = study.predictions(cell(key))["classes"][:, 0]
+    assert (logits.argmax(1).numpy() == predicted).all()
+
+
+@pytest.mark.parametrize(
+    ("module", "key"), [(fq_vit, "fq-vit"), (lsq, "lsq-w4a4"), (diffq, "diffq-finetuned")]
+)
+def test_what_is_made_and_what_is_reloaded_give_the_same_logits(smoke, module, key, tmp_path):
+    given = context(key, smoke)
+    made = module.compress(given).eval()
+    models.save(made, tmp_path / "model", methods.get(key).packer)
+    loaded = models.load(tmp_path / "model")
+    test = given.data.test
+    assert torch.equal(given.evaluate(made, test), given.evaluate(loaded, test))
+
+
+@pytest.mark.parametrize("key", QUANTIZED)
+def test_every_parameter_is_of_a_layer_touched_or_skipped_with_a_reason(smoke, key):
+    record = study.read(cell(key))
+    touched = set(record.layers_touched)
+    skipped = {each["layer"]: each for each in record.layers_skipped}
+    assert len(touched) == len(record.layers_touched)
+    assert len(skipped) == len(record.layers_skipped) and not touched & set(skipped)
+    assert all(each["reason"] and each["type"] for each in skipped.values())
+    folder = "diffq" if key == "diffq" else "vanilla"
+    for name, _ in models.load(cell(folder).artifact_path).named_parameters():
+        assert {name, name.rpartition(".")[0]} & (touched | set(skipped)), name
+
+
+def test_fq_vit_leaves_nothing_in_float_and_looks_at_the_calibration_split_alone(smoke):
+    assert study.read(cell("fq-vit")).layers_skipped == []
+    given = context("fq-vit", smoke)
+    model = fq_vit.compress(given)
+    for split in (given.data.train, given.data.validation, given.data.test):
+        split.images[:] = 0  # a copy in memory only: the map is opened for this process
+    again = fq_vit.compress(given)
+    state = again.state_dict()
+    assert all(torch.equal(tensor, state[name]) for name, tensor in model.state_dict().items())
+
+
+def test_the_lsq_file_is_four_bits_a_weight_and_the_rest_of_the_float_file(smoke):
+    for key, bits in (("lsq-w4", 4), ("lsq-w8", 8), ("rounded-w4", 4)):
+        dense = load_file(cell("vanilla").artifact_path)
+        packed = {f"{name}.weight" for name in WEIGHTS}
+        weights = sum(dense[name].numel() for name in packed)
+        rest = sum(tensor.nbytes for name, tensor in dense.items() if name not in packed)
+        steps = 2 * 4 * len(packed)
+        expected = weights * bits // 8 + rest + steps
+        assert payload_size(cell(key).artifact_path) == expected
+        assert set(study.read(cell(key)).layers_touched) == set(WEIGHTS)
+
+
+def test_the_control_by_plain_rounding_is_not_trained_and_half_a_step_off_at_most(smoke):
+    assert study.read(cell("rounded-w4")).steps == 0
+    dense = models.load(cell("vanilla").artifact_path)
+    rounded = models.load(cell("rounded-w4").artifact_path)
+    for name in WEIGHTS:
+        before, layer = dense.get_submodule(name).weight, rounded.get_submodule(name)
+        # The step reaches the largest weight: 2^4 - 1 steps from -max to max.
+        torch.testing.assert_close(layer.weight_step, before.abs().max() / 7.5)
+        # 7.5 rounds to 8, which signed 4 bits do not reach: even the largest is half a step off.
+        assert (layer.weight - before).abs().max() <= layer.weight_step * 0.5001
+
+
+def test_the_controls_train_for_the_steps_of_what_they_control(smoke):
+    steps = {key: study.read(cell(key)).steps for key in (*QUANTIZED, *CONTROLS)}
+    assert steps["continued"] == steps["lsq-w4"] == steps["diffq-finetuned"] == 3
+    assert steps["small"] == steps["small-as-diffq"] == steps["diffq"] == 30
+
+
+def test_learned_bits_are_counted_in_the_file(smoke):
+    for key in ("diffq", "diffq-finetuned"):
+        model, record = models.load(cell(key).artifact_path), study.read(cell(key))
+        levels = sum(levels.numel() for levels, _, _ in model.diffq.values())
+        in_groups = sum((8 * bits).sum().item() for _, bits, _ in model.diffq.values())
+        assert record.weight_bits == pytest.approx(in_groups / levels, abs=1e-4)
+        assert 2 <= record.weight_bits <= 15
+
+
+def test_parameters_are_counted_though_they_are_integers(smoke):
+    dense = study.read(cell("vanilla")).parameters
+    batch_norms = sum(channels for channels, _, _ in SMOKE.architecture.stem)
+    assert study.read(cell("fq-vit")).parameters == dense - batch_norms  # scale and shift: a bias
+    assert study.read(cell("lsq-w4")).parameters == dense + len(WEIGHTS)  # a step a layer
+
+
+def test_small_networks_are_narrower_and_of_as_many_bytes(smoke):
+    given = context("diffq", smoke)
+    assert models.load(cell("small").artifact_path).embed_dim == SMOKE.architecture.width // 4
+    size = payload_size(cell("diffq").artifact_path)
+    width = small.width_for_bytes(given, size)
+    model = models.load(cell("small-as-diffq").artifact_path)
+    assert model.embed_dim == width
+    assert 4 * measure.count_parameters(model) <= size
+    wider = small.build(given, width + 1)
+    assert 4 * measure.count_parameters(wider) > size
+    assert small.width_for_bytes(given, 1) == 1
+    assert small.narrowed(SMOKE.architecture, SMOKE.architecture.width) == SMOKE.architecture
+
+
+@pytest.mark.parametrize("name", profiles.PROFILES)
+def test_every_profile_has_a_small_network_and_a_fine_tuning(name):
+    profile = profiles.get(name)
+    width = round(profile.architecture.width * methods.SMALL["width"])
+    model = models.build(small.narrowed(profile.architecture, width), 10, 3)
+    attention = model.blocks[0].attn
+    assert model.embed_dim == attention.head_dim * attention.num_heads == width
+    named = SimpleNamespace(spec=SimpleNamespace(name=profile.datasets[0]))
+    given = Context(profile, named, 0, "test", methods.FINE_TUNING, {}, files.root())
+    recipe, whole = finetuning.recipe(given), profile.recipes[0]
+    assert recipe.steps == max(1, round(whole.steps / 10))
+    pretrained = bool(profile.architecture.timm_name)
+    assert (recipe.learning_rate == whole.learning_rate) is pretrained
+    assert finetuning.rate_to_travel(1.0, recipe) * recipe.learning_rate * recipe.steps == 2
+
+
+def test_a_faster_step_moves_no_step(smoke):
+    dense = models.load(cell("vanilla").artifact_path)
+    images = torch.randn(4, 1, 32, 32, generator=torch.Generator().manual_seed(0))
+    model, _ = lsq.prepare(dense, 4, 4, images=images)
+    before = model.eval()(images)
+    lsq.set_step_rate(model, 37.0)
+    assert torch.equal(model(images), before)
+    assert model.head.weight_ratio.item() == 1 / 32
+    assert model.head.input_ratio.item() == 1 / 32
+
+
+@pytest.mark.parametrize("key", ["fq-vit", "lsq-w4", "diffq"])
+@pytest.mark.parametrize("harm", ["short", "absent", "layout", "architecture"])
+def test_a_file_that_does_not_fit_its_header_is_one_line(smoke, key, harm):
+    path = cell(key).artifact_path
+    tensors = load_file(path)
+    with safe_open(path, framework="pt") as file:
+        header = json.loads(file.metadata()["vitstudy"])
+    name = "blocks.0.attn.qkv.weight"
+    if harm == "short":
+        tensors[name] = tensors[name][:-1]
+    elif harm == "absent":
+        tensors.pop("norm.bias" if key != "fq-vit" else "norm.norm.bias")
+    elif harm == "layout":
+        header["packed"][name] = {}
+    else:
+        header["architecture"]["depth"] = 1
+    path.write_bytes(to_bytes(tensors, {"vitstudy": json.dumps(header)}))
+    with pytest.raises(UserError, match="does not hold the model that it describes") as raised:
+        models.load(path)
+    assert "\n" not in str(raised.value)
+
+
+def test_a_profile_computes_what_it_leaves_out_only_by_name(smoke):
+    assert cell("lsq-w2a2") not in study.cells("smoke")
+    assert study.select(["smoke/digits/lsq-w2a2"]) == [cell("lsq-w2a2")]
+    assert cell("lsq-w2a2") not in study.select(["smoke/digits/lsq*"])
+    done = invoke("run", "smoke/digits/lsq-w2a2")
+    assert done.code == 0 and study.read(cell("lsq-w2a2")).weight_bits == 2
+    assert "lsq-w2a2" in one_line(invoke("run", "smoke/digits/lsq-w1"))
+
+
+def test_tables_show_variants_and_controls_apart_from_the_papers_rows(smoke):
+    assert list(tables.table("smoke", 1)["key"]) == [row.key for row in methods.METHODS]
+    frame = tables.beneath("smoke", 1).set_index("key")
+    assert list(frame.index) == [each.key for each in methods.VARIANTS]
+    assert frame.at["lsq-w8", "weight_bits"] == 8 and frame.at["lsq-w8", "beneath"] == "lsq-w4"
+    assert frame.at["lsq-w2a2", "note"] == "not measured on this profile"
+    assert frame["accuracy_published"].isna().all()
+    tables.write("smoke")
+    page = (files.results("smoke") / "tables/table1.md").read_text()
+    assert "| DIFFQ with LSQ | LSQ, W8 | [" in page

@@ -1,0 +1,64 @@
+"""Dense networks of the profile's shape but narrower, trained from scratch: controls of DiffQ.
+
+One has the width that DiffQ's network has, the other as many bytes as DiffQ's file.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import torch
+from torch import nn
+
+from vitstudy import measure, models
+from vitstudy.context import Context
+from vitstudy.profiles import Architecture
+from vitstudy.quantization.packing import payload_size
+
+
+def narrowed(architecture: Architecture, width: int) -> Architecture:
+    """`architecture` at another width: heads and the stem's channels in proportion, no weights.
+
+    The heads are the most that divide the width and are not narrower than the architecture's.
+    """
+    head = architecture.width // architecture.heads
+    heads = max(n for n in range(1, max(1, width // head) + 1) if width % n == 0)
+    share = width / architecture.width
+    stem = tuple((max(1, round(out * share)), *rest) for out, *rest in architecture.stem)
+    return replace(architecture, width=width, heads=heads, stem=stem, timm_name="")
+
+
+def build(context: Context, width: int) -> nn.Module:
+    """The profile's ViT at `width`, its weights drawn by the cell's seed."""
+    spec = context.data.spec
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(context.seed)
+        return models.build(
+            narrowed(context.profile.architecture, width), spec.num_classes, spec.channels
+        )
+
+
+def share_of_width(context: Context) -> int:
+    """The width that the option `width` asks for, as a share of the profile's."""
+    return max(1, round(context.profile.architecture.width * context.options["width"]))
+
+
+def width_for_bytes(context: Context, size: int) -> int:
+    """The greatest width at which the parameters in float take at most `size` bytes; at least 1."""
+    spec, architecture = context.data.spec, context.profile.architecture
+
+    def bytes_at(width: int) -> int:
+        smaller = narrowed(architecture, width)
+        return 4 * measure.vit_parameters(smaller, spec.num_classes, spec.channels)
+
+    fitting = (w for w in range(architecture.width, 1, -1) if bytes_at(w) <= size)
+    return next(fitting, 1)
+
+
+def compress(context: Context) -> nn.Module:
+    """Train the narrower network by the profile's own recipe."""
+    if parent := context.options.get("bytes_of"):
+        width = width_for_bytes(context, payload_size(context.artifacts[parent]))
+    else:
+        width = share_of_width(context)
+    return context.fit(build(context, width))
