@@ -106,7 +106,7 @@ _digits = Profile(
 )
 _cifar = Profile(
     "cifar",
-    "CIFAR-10 and CIFAR-100, a ViT of 6 M parameters from scratch",
+    "CIFAR-10 and CIFAR-100, a ViT of 7 M parameters from scratch",
     "one GPU",
     CIFAR,
     Architecture(
