@@ -1,8 +1,12 @@
 """Models: what the profiles describe, and files that give back the same model to the bit."""
 
+import sys
+from types import SimpleNamespace
+
 import pytest
 import torch
 from safetensors.torch import save_file
+from torch import nn
 
 from vitstudy import models, profiles
 from vitstudy.errors import UserError
@@ -73,6 +77,28 @@ def test_a_truncated_file_is_refused_by_name(tmp_path, keep):
     path.write_bytes(content[: int(len(content) * keep) if isinstance(keep, float) else keep])
     with pytest.raises(UserError, match=r"model\.safetensors is no whole safetensors file"):
         models.load(path)
+
+
+def test_a_changed_structure_is_built_again_from_the_file_and_carried_on(tmp_path, monkeypatch):
+    def rebuild(model, classes):
+        model.head = nn.Linear(model.embed_dim, classes)
+        return model
+
+    monkeypatch.setitem(sys.modules, "vitstudy.stranger", SimpleNamespace(rebuild=rebuild))
+    model = models.changed(build(), "vitstudy.stranger", classes=7)
+    model = models.changed(model, "vitstudy.stranger", classes=4)
+    models.save(model, tmp_path / "model.safetensors")
+    again = models.load(tmp_path / "model.safetensors")
+    assert again(images()).shape[1] == 4 and torch.equal(again(images()), model(images()))
+    assert [each["classes"] for each in again.description["changes"]] == [7, 4]
+
+
+def test_a_file_cannot_name_a_change_from_elsewhere(tmp_path):
+    model = build()
+    model.description["changes"] = [{"module": "antigravity"}]
+    models.save(model, tmp_path / "model.safetensors")
+    with pytest.raises(UserError, match=r"a change of structure names 'antigravity'"):
+        models.load(tmp_path / "model.safetensors")
 
 
 @pytest.mark.parametrize(

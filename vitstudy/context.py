@@ -21,7 +21,7 @@ class Context:
     """The cell's, for progress and messages."""
     options: dict
     artifacts: dict[str, Path]
-    """The files of the methods that this one starts from, by key."""
+    """The files of the methods that this one starts from, by key, the method's own first."""
     checkpoints: Path
     """A folder that is emptied once the artifact is safe."""
     device: str | None = None
@@ -32,9 +32,9 @@ class Context:
     images_seen: int = 0
     training_seconds: float = 0.0
 
-    def model(self, key: str = "vanilla") -> nn.Module:
-        """A fresh copy of the parent `key`, as its file has it."""
-        return models.load(self.artifacts[key])
+    def model(self, key: str | None = None) -> nn.Module:
+        """A fresh copy of the parent `key`, by default the first, as its file has it."""
+        return models.load(self.artifacts[key or next(iter(self.artifacts))])
 
     def fit(
         self, model: nn.Module, recipe: Recipe | None = None, loss: training.Loss | None = None

@@ -41,4 +41,4 @@ def rate_to_travel(distance: float, recipe: Recipe) -> float:
 
 def compress(context: Context) -> nn.Module:
     """The baseline trained on, in float."""
-    return context.fit(context.model("vanilla"), recipe(context))
+    return context.fit(context.model(), recipe(context))

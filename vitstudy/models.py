@@ -1,7 +1,9 @@
 """Vision Transformers by profile (timm's), and the files they are kept in.
 
 A model's file is safetensors with one metadata entry, `vitstudy`: a JSON object with the module
-that packed the model (`packer`) and what that module needs to build it again.
+that packed the model (`packer`) and what that module needs to build it again. A method that changes
+the network's structure (a token more, dimensions fewer, another attention) says so in the model's
+`description` (`changed`), so that whatever comes after it, a quantizer for one, finds it so.
 """
 
 from __future__ import annotations
@@ -9,6 +11,7 @@ from __future__ import annotations
 import importlib
 import json
 import os
+from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
 
@@ -106,13 +109,35 @@ def pack(model: VisionTransformer) -> tuple[dict[str, Tensor], dict]:
     return model.state_dict(), model.description
 
 
+def changed(model: VisionTransformer, module: str, **arguments) -> VisionTransformer:
+    """Apply `module.rebuild(model, **arguments)` and note it in the new model's description.
+
+    `rebuild` gives the model another structure, in place or as a new model; the arguments are plain
+    JSON. `skeleton` repeats the changes of a description, in the order in which they were made.
+    """
+    description = model.description
+    changes = [*description.get("changes", []), {"module": module, **arguments}]
+    model = _rebuilder(module)(model, **arguments)
+    model.description = {**description, "changes": changes}
+    return model
+
+
+def _rebuilder(module: str) -> Callable[..., VisionTransformer]:
+    if not module.startswith("vitstudy."):  # a file must not choose what is imported
+        raise ValueError(f"a change of structure names {module!r}, no module of vitstudy")
+    return importlib.import_module(module).rebuild
+
+
 def skeleton(description: dict) -> VisionTransformer:
     """The model that `description` describes, its weights still to be filled in."""
     given = dict(description["architecture"])
     given["stem"] = tuple(tuple(layer) for layer in given["stem"])
     # Fresh weights are drawn only to be overwritten: the caller's random state is not theirs.
     with torch.random.fork_rng(devices=[]):
-        return build(Architecture(**given), description["num_classes"], description["channels"])
+        model = build(Architecture(**given), description["num_classes"], description["channels"])
+        for change in description.get("changes", []):
+            model = changed(model, **change)
+    return model
 
 
 def unpack(tensors: dict[str, Tensor], description: dict) -> VisionTransformer:

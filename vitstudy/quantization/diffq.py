@@ -298,7 +298,7 @@ def compress(context: Context) -> nn.Module:
         model = small.build(context, small.share_of_width(context))
         recipe = context.profile.recipe(context.data.spec.name)
     else:
-        model, recipe = context.model("vanilla"), finetuning.recipe(context)
+        model, recipe = context.model(), finetuning.recipe(context)
     # Vectors (biases, norms' gains) stay float, as they do in the paper's networks.
     widest = max(len(p) for n, p in model.named_parameters() if p.ndim == 1)
     wrapped = DiffQ(

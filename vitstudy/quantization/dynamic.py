@@ -52,7 +52,7 @@ def quantize(model: nn.Module) -> nn.Module:
 
 def compress(context: Context) -> nn.Module:
     """Quantize the baseline; there is nothing to train or to calibrate."""
-    model = context.model("vanilla")
+    model = context.model()
     for name, module in model.named_modules():
         if isinstance(module, nn.Linear):
             context.touched(name)

@@ -563,7 +563,7 @@ def compress(context: Context) -> nn.Module:
     """Quantize the baseline, calibrated on the calibration split alone; nothing is trained."""
     options = dict(context.options)
     images = calibration_images(context, options.pop("calibration_images"))
-    dense = context.model("vanilla")
+    dense = context.model()
     model, skipped = quantize_model(dense, images, Options(**options))
     changed = (QuantLayerNorm, _WeightLayer, QuantAttention)
     for name, module in model.named_modules():

@@ -360,7 +360,7 @@ def compress(context: Context) -> nn.Module:
     """
     options = context.options
     model, skipped = prepare(
-        context.model("vanilla"),
+        context.model(),
         options["weight_bits"],
         options["activation_bits"],
         first_last_bits=options["first_last_bits"],
