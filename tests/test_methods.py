@@ -61,13 +61,16 @@ def test_cells_come_after_their_parents_in_every_profile():
             seen.add(cell)
         known = profiles.get(name)
         computed = len(methods.available()) - len(known.leaves_out)
+        computed -= 0 if known.sweep else len(methods.SWEEP)
         assert len(seen) == computed * 2 * len(known.seeds)
 
 
 def test_variants_and_controls_stand_beneath_a_row_of_the_papers():
     rows, keys = {row.key for row in methods.METHODS}, [each.key for each in methods.VARIANTS]
-    assert not rows & set(keys) and len(set(keys)) == len(keys)
-    for each in methods.VARIANTS:
+    beneath = (*methods.VARIANTS, *methods.SWEEP)
+    assert not rows & {each.key for each in beneath}
+    assert len({each.key for each in beneath}) == len(beneath)
+    for each in beneath:
         assert each.beneath in rows and each.published is None and each.module and each.note
     assert sorted(keys) == sorted(e.key for row in rows for e in methods.beneath(row))
     assert not any(row.beneath for row in methods.METHODS)
@@ -80,7 +83,15 @@ def test_a_profile_leaves_out_variants_alone_and_none_that_another_starts_from()
         parents = {cell.method for each in study.cells(profile.name) for cell in each.parents()}
         assert not parents & set(profile.leaves_out)
         everything = study.cells(profile.name, left_out=True)
-        assert set(everything) > set(study.cells(profile.name)) or not profile.leaves_out
+        less = profile.leaves_out or not profile.sweep
+        assert set(everything) > set(study.cells(profile.name)) or not less
+
+
+def test_a_point_of_the_sweep_is_computed_where_the_profile_has_the_sweep_or_by_name():
+    points = {each.key for each in methods.SWEEP}
+    assert {cell.method for cell in study.cells("digits")} > points
+    assert not {cell.method for cell in study.cells("smoke")} & points
+    assert [cell.method for cell in study.select(["smoke/digits/lsq-w3"])] == ["lsq-w3"]
 
 
 def test_fine_tuning_and_its_control_train_as_long():

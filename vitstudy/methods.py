@@ -1,13 +1,14 @@
 """The rows of the papers' Tables 1 and 2, in their order, one entry each; then what the study adds.
 
 `VARIANTS` are other settings of a row and its controls: what trains as long, or has as many bits
-or bytes, without the method. Published numbers are those that papers A, B and C print alike:
-accuracy in percent, speeds in iterations per second, size in MB. None stands where they print "-".
+or bytes, without the method. `SWEEP` are settings that only the bit-width sweep shows. Published
+numbers are those that papers A, B and C print alike: accuracy in percent, speeds in iterations per
+second, size in MB. None stands where they print "-".
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from vitstudy.errors import unknown
 
@@ -48,6 +49,11 @@ class Method:
     """Where its models must run; None for wherever the machine runs best."""
     note: str = ""
 
+    @property
+    def sweep(self) -> bool:
+        """Whether it is a point of the bit-width sweep alone."""
+        return self in SWEEP
+
 
 # What is fine-tuned from the baseline, and the control that only goes on: shares of the profile's
 # steps and learning rates.
@@ -70,9 +76,14 @@ _PENALTY = {"penalty": 1.0, "noise": "uniform", "group_size": 8}
 
 
 def _lsq_bits(weight: int, activation: int = 32, ends: int | None = None) -> dict:
-    """Bits of weights and activations, and of both in the first and the last layer."""
+    """Bits of weights and activations, and of both in the first and the last layer.
+
+    Of two bits the steps start as in LSQ's own paper, of more where rounding errs least: after a
+    training as short as this one either is the better of the two on validation.
+    """
     bits = {"weight_bits": weight, "activation_bits": activation}
-    options = {**bits, "first_last_bits": ends, "start": "mean", "step_range": 0.2, **FINE_TUNING}
+    start = "mean" if weight == 2 else "mse"
+    options = {**bits, "first_last_bits": ends, "start": start, "step_range": 0.2, **FINE_TUNING}
     return {**bits, "options": options}
 
 
@@ -198,40 +209,90 @@ METHODS = (
 
 
 _QAT, _ESSER = "Quantization (QAT)", "Esser et al., Learned Step Size Quantization, 2019"
-_DEFOSSEZ = METHODS[4].reference
-VARIANTS = (
-    *(
-        Method(
-            key,
-            f"LSQ, W{weight}A{activation}" if activation < 32 else f"LSQ, W{weight}",
-            _QAT,
-            _ESSER,
-            beneath="lsq-w4",
-            note=note,
-            **_LSQ,
-            **_lsq_bits(weight, activation, ends),
-        )
-        for key, weight, activation, ends, note in (
-            ("lsq-w8", 8, 32, None, "activations in float"),
-            ("lsq-w4a4", 4, 4, 8, "first and last layer of 8 bits, as in LSQ's own paper"),
-            ("lsq-w3a3", 3, 3, 8, "first and last layer of 8 bits, as in LSQ's own paper"),
-            ("lsq-w2a2", 2, 2, 8, "first and last layer of 8 bits, as in LSQ's own paper"),
-        )
-    ),
-    Method(
-        "rounded-w4",
-        "Plain rounding, W4",
+_FQ_VIT, _DEFOSSEZ = METHODS[2], METHODS[4].reference
+
+
+def _lsq(weight: int, activation: int = 32, ends: int | None = None, note: str = "") -> Method:
+    bits = f"w{weight}" if activation == 32 else f"w{weight}a{activation}"
+    return Method(
+        f"lsq-{bits}",
+        f"LSQ, {bits.upper()}",
+        _QAT,
+        _ESSER,
+        beneath="lsq-w4",
+        note=note or "activations in float",
+        **_LSQ,
+        **_lsq_bits(weight, activation, ends),
+    )
+
+
+def _rounded(bits: int, start: str = "max") -> Method:
+    how = {"max": "that reaches the largest", "mse": "of least squared error, where LSQ starts"}
+    return Method(
+        f"rounded-w{bits}" + ("" if start == "max" else f"-{start}"),
+        f"Plain rounding, W{bits}" + ("" if start == "max" else ", clipped"),
         "Quantization (PTQ)",
         "the papers' Eq. 1-3",
         beneath="lsq-w4",
-        weight_bits=4,
-        note="control: LSQ's bits without training, one scale a tensor that reaches the largest",
+        weight_bits=bits,
+        note=f"control: LSQ's bits without training, one scale a tensor {how[start]}",
         **_LSQ,
         options={
-            **{"weight_bits": 4, "activation_bits": 32, "first_last_bits": None, "start": "max"},
-            "steps": 0,
+            **{"weight_bits": bits, "activation_bits": 32, "first_last_bits": None},
+            **{"start": start, "steps": 0},
         },
-    ),
+    )
+
+
+def _fq_vit(bits: int) -> Method:
+    maps = min(bits, _FQ_VIT.options["attention_bits"])
+    return replace(
+        _FQ_VIT,
+        key=f"fq-vit-w{bits}a{bits}",
+        title=f"FQ-ViT, W{bits}A{bits}",
+        published=None,
+        beneath="fq-vit",
+        options={**_FQ_VIT.options, "bits": bits, "attention_bits": maps},
+        weight_bits=bits,
+        activation_bits=bits,
+        note=f"attention maps of {maps} bits",
+    )
+
+
+def _diffq(key: str, title: str, note: str, **options) -> Method:
+    return Method(
+        key,
+        f"DiffQ, {title}",
+        _QAT,
+        _DEFOSSEZ,
+        beneath="diffq",
+        parents=("vanilla",),
+        note=note,
+        **_DIFFQ,
+        options={**_PENALTY, **FINE_TUNING, **options},
+    )
+
+
+def _same_bytes(key: str) -> Method:
+    return Method(
+        f"small-as-{key}",
+        "Vanilla ViT of DiffQ's bytes" + (", from the baseline" if key != "diffq" else ""),
+        "-",
+        "none",
+        beneath="diffq",
+        module="vitstudy.small",
+        options={"bytes_of": key},
+        parents=(key,),
+        note=f"control: a dense network of as many bytes as {key}, from scratch, trained as long",
+    )
+
+
+_ENDS = "first and last layer of 8 bits, as in LSQ's own paper"
+VARIANTS = (
+    _lsq(8),
+    *(_lsq(bits, bits, 8, _ENDS) for bits in (4, 3, 2)),
+    _rounded(4),
+    _rounded(4, "mse"),
     Method(
         "continued",
         "Vanilla ViT, trained on",
@@ -243,16 +304,12 @@ VARIANTS = (
         parents=("vanilla",),
         note="control: the baseline fine-tuned for LSQ's steps, in float",
     ),
-    Method(
-        "diffq-finetuned",
-        "DiffQ, from the baseline",
-        _QAT,
-        _DEFOSSEZ,
-        beneath="diffq",
-        parents=("vanilla",),
-        note="vanilla's own size, fine-tuned",
-        **_DIFFQ,
-        options={**_PENALTY, **FINE_TUNING},
+    _diffq("diffq-finetuned", "from the baseline", "vanilla's own size, fine-tuned"),
+    _diffq(
+        "diffq-gaussian",
+        "from the baseline, Gaussian noise",
+        "the paper's other noise; else as the one above",
+        noise="gaussian",
     ),
     Method(
         "small",
@@ -264,16 +321,18 @@ VARIANTS = (
         options=SMALL,
         note="control: DiffQ's network, trained as long in float",
     ),
-    Method(
-        "small-as-diffq",
-        "Vanilla ViT of DiffQ's bytes",
-        "-",
-        "none",
-        beneath="diffq",
-        module="vitstudy.small",
-        options={"bytes_of": "diffq"},
-        parents=("diffq",),
-        note="control: a dense network of as many bytes, trained as long",
+    _same_bytes("diffq"),
+    _same_bytes("diffq-finetuned"),
+)
+
+# Points of the bit-width sweep that are no row or variant of their own: one figure shows them.
+SWEEP = (
+    *(_rounded(bits) for bits in (8, 7, 6, 5, 3, 2)),
+    *(_fq_vit(bits) for bits in (7, 6, 5, 4, 3, 2)),
+    *(_lsq(bits) for bits in (7, 6, 5, 3, 2)),
+    *(
+        _diffq(f"diffq-p{penalty:g}", f"penalty {penalty:g}", "fine-tuned", penalty=penalty)
+        for penalty in (0.1, 0.3, 3.0, 10.0)
     ),
 )
 
@@ -282,7 +341,8 @@ def available() -> tuple[Method, ...]:
     """What the study can measure: the papers' rows, each followed by what stands beneath it."""
     found = []
     for row in METHODS:
-        found += [each for each in (row, *beneath(row.key)) if each.module]
+        points = [each for each in SWEEP if each.beneath == row.key]
+        found += [each for each in (row, *beneath(row.key), *points) if each.module]
     return tuple(found)
 
 

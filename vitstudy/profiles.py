@@ -65,6 +65,8 @@ class Profile:
     """At most so many images of train, calibration, validation and test."""
     leaves_out: tuple[str, ...] = ()
     """Variants that are computed only when asked for by name: what does not fit into minutes."""
+    sweep: bool = True
+    """Whether the points of the bit-width sweep are computed, or only when asked for by name."""
     committed: bool = True
     """Whether its records belong into the repository."""
     speed_rounds: int = 7
@@ -101,7 +103,6 @@ _digits = Profile(
         Recipe(steps=1_200, batch_size=32, weight_decay=0.5, matrix_learning_rate=0.03),
     ),
     threads=1,
-    leaves_out=("lsq-w3a3", "lsq-w2a2", "small", "small-as-diffq"),
     committed=False,
 )
 _cifar = Profile(
@@ -133,6 +134,7 @@ PROFILES = {
             recipes=(Recipe(steps=30, batch_size=16),) * 2,
             limit=(256, 64, 64, 128),
             leaves_out=("lsq-w3a3", "lsq-w2a2"),
+            sweep=False,
             speed_rounds=3,
             speed_batch=16,
         ),

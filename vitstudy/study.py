@@ -104,7 +104,7 @@ def cells(profile: str, *, left_out: bool = False) -> list[Cell]:
         for seed in known.seeds
         for dataset in known.datasets
         for method in _in_order()
-        if left_out or method.key not in known.leaves_out
+        if left_out or (method.key not in known.leaves_out and (known.sweep or not method.sweep))
     ]
 
 

@@ -22,6 +22,7 @@ from vitstudy.quantization.lsq import (
     unpack,
     wants_sign,
 )
+from vitstudy.quantization.uniform import quantization_range
 
 few = settings(max_examples=40, deadline=None)
 
@@ -85,6 +86,7 @@ def test_gradient_scale_and_first_step_by_hand():
     assert initial_step(x, 2, True).item() == 4.0
     assert initial_step(x, 2, True, axis=0).tolist() == [4.0, 4.0]
     assert initial_step(torch.zeros(3), 4, True) > 0
+    assert initial_step(torch.zeros(3), 4, True, start="mse") > 0
 
 
 def test_only_values_that_deserve_it_get_a_sign():
@@ -108,6 +110,23 @@ def test_rounding_twice_is_rounding_once():
 
 
 # The whole model
+
+
+@given(st.integers(0, 2**31 - 1), st.integers(2, 8), st.booleans())
+def test_the_least_squares_start_errs_no_more_than_any_hundredth_of_the_widest(seed, bits, signed):
+    x = torch.randn(3, 40, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+    x = x if signed else x.abs()
+    q_min, q_max = quantization_range(bits, signed)
+    steps = initial_step(x, bits, signed, start="mse", axis=0)
+    for row, step in zip(x, steps, strict=True):
+        widest = initial_step(row, bits, signed, start="max")
+
+        def error(s, row=row):
+            return float(((row / s).round().clamp(q_min, q_max) * s - row).square().sum())
+
+        best = min(error(widest * share / 100) for share in range(1, 101))
+        assert error(step) == pytest.approx(best, rel=1e-9)
+
 
 VARIANTS = [(4, 32, None), (2, 2, 8), (8, 8, None), (32, 4, None), (16, 32, 8)]
 

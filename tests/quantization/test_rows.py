@@ -3,6 +3,7 @@
 import json
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
 import torch
 from commands import invoke, one_line
@@ -15,12 +16,15 @@ from vitstudy.context import Context
 from vitstudy.errors import UserError
 from vitstudy.quantization import diffq, fq_vit, lsq
 from vitstudy.quantization.packing import payload_size
-from vitstudy.report import tables
+from vitstudy.report import sweep, tables
 from vitstudy.study import Cell
 
 SMOKE = profiles.get("smoke")
-QUANTIZED = ("fq-vit", "lsq-w4", "lsq-w8", "lsq-w4a4", "rounded-w4", "diffq", "diffq-finetuned")
-CONTROLS = ("continued", "small", "small-as-diffq")
+QUANTIZED = (
+    *("fq-vit", "lsq-w4", "lsq-w8", "lsq-w4a4", "rounded-w4", "rounded-w4-mse"),
+    *("diffq", "diffq-finetuned", "diffq-gaussian"),
+)
+CONTROLS = ("continued", "small", "small-as-diffq", "small-as-diffq-finetuned")
 WEIGHTS = [
     *("patch_embed.layers.0", "patch_embed.layers.3", "patch_embed.layers.6"),
     *(f"blocks.{n}.{kind}" for n in (0, 1) for kind in ("attn.qkv", "attn.proj")),
@@ -234,3 +238,55 @@ def test_tables_show_variants_and_controls_apart_from_the_papers_rows(smoke):
     tables.write("smoke")
     page = (files.results("smoke") / "tables/table1.md").read_text()
     assert "| DIFFQ with LSQ | LSQ, W8 | [" in page
+
+
+def analysis(key):
+    with np.load(cell(key).analysis_path, allow_pickle=False) as found:
+        return dict(found)
+
+
+def test_the_analysis_of_lsq_tells_the_steps_and_the_codes_of_its_file(smoke):
+    model, found = models.load(cell("lsq-w4").artifact_path), analysis("lsq-w4")
+    assert list(found["layers"]) == list(model.lsq)
+    layer = model.get_submodule(str(found["layers"][2]))
+    codes = layer.codes()
+    assert found["codes"][2].tolist() == [int((codes == q).sum()) for q in range(-8, 8)]
+    outermost = ((codes == -8) | (codes == 7)).float().mean()
+    assert found["clipped"][2] == pytest.approx(float(outermost))
+    untrained = analysis("rounded-w4")
+    assert untrained["step"] == pytest.approx(np.ones(len(untrained["step"])))
+    assert untrained["step_to_max"] == pytest.approx(untrained["step"])
+
+
+@pytest.mark.parametrize("key", ["diffq", "diffq-finetuned", "diffq-gaussian"])
+def test_the_analysis_of_diffq_tells_its_size_twice_and_its_bits(smoke, key):
+    model, found = models.load(cell(key).artifact_path), analysis(key)
+    bits = torch.cat([whole for _, whole, _ in model.diffq.values()])
+    assert found["groups"].sum() == len(bits)
+    mean = (found["groups"].sum(0) * np.arange(1, 16)).sum() / len(bits)
+    assert study.read(cell(key)).weight_bits == pytest.approx(mean, abs=1e-4)
+    # The network of the tests has so few weights that a byte a tensor of rounding up shows.
+    assert found["payload_bytes"] == pytest.approx(int(found["formula_bytes"]), rel=0.02)
+    assert found["payload_bytes"] < payload_size(cell(key).artifact_path)
+
+
+def test_gaussian_noise_is_a_variant_that_differs_in_its_noise_alone():
+    uniform, gaussian = methods.get("diffq-finetuned"), methods.get("diffq-gaussian")
+    assert gaussian.options == {**uniform.options, "noise": "gaussian"}
+
+
+def test_every_point_of_the_sweep_is_a_method_and_has_its_family():
+    keys = [key for family in sweep.FAMILIES.values() for key in family]
+    assert len(set(keys)) == len(keys)
+    assert {method.key for method in methods.SWEEP} < set(keys)
+    for key in keys:
+        assert methods.get(key).key == key
+
+
+@pytest.mark.parametrize("key", ["rounded-w3", "fq-vit-w2a2", "lsq-w3", "diffq-p10"])
+def test_a_point_of_the_sweep_is_computed_by_name(smoke, key):
+    record = study.run(cell(key))
+    assert record.status == "done" and record.simulated
+    if key != "diffq-p10":
+        assert record.weight_bits == int(key[-1])
+        assert record.size_bytes < study.read(cell("rounded-w4")).size_bytes

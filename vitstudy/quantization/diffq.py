@@ -11,6 +11,7 @@ from __future__ import annotations
 import math
 from copy import deepcopy
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.func import functional_call
@@ -319,3 +320,25 @@ def compress(context: Context) -> nn.Module:
 
     context.fit(wrapped, recipe, loss)
     return wrapped.cpu().quantized()
+
+
+def analyse(context: Context, model: nn.Module) -> dict[str, np.ndarray]:
+    """Groups of each width in each quantized tensor, and the model's size told twice.
+
+    `tensors` (T,), `groups` (T, 15) counts for 1 to 15 bits; `formula_bytes`, by the method's
+    formula, and `payload_bytes`, of the tensors that the file holds, its header apart.
+    """
+    counts = [torch.bincount(b, minlength=MOST_BITS + 1)[1:] for _, b, _ in model.diffq.values()]
+    quantized = set(model.diffq)
+    left = sum(p.numel() for name, p in model.named_parameters() if name not in quantized)
+    bits = [whole for _, whole, _ in model.diffq.values()]
+    size = model_size_mb(bits, context.options["group_size"], model.diffq_min_bits, left)
+    return {
+        "tensors": np.array(list(model.diffq)),
+        "groups": torch.stack(counts).numpy(),
+        "formula_bytes": np.array(round(float(size) * 2**20)),
+        "payload_bytes": np.array(
+            sum(each.nbytes for each in pack(model)[0].values())
+            - sum(each.nbytes for each in model.buffers())
+        ),
+    }

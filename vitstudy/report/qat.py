@@ -1,0 +1,189 @@
+"""What notebook 03 says of quantization-aware training: LSQ's steps, DiffQ's bits, the controls."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pandas as pd
+import torch
+
+from vitstudy import methods, profiles, study
+from vitstudy.quantization import diffq, lsq
+from vitstudy.quantization.uniform import quantization_range
+from vitstudy.report import tables
+from vitstudy.study import Cell
+
+LSQ_ROWS = (
+    *("vanilla", "continued", "rounded-w4", "rounded-w4-mse", "lsq-w4", "lsq-w8"),
+    *("lsq-w4a4", "lsq-w3a3", "lsq-w2a2"),
+)
+DIFFQ_ROWS = (
+    *("diffq", "small", "small-as-diffq"),
+    *("diffq-finetuned", "diffq-gaussian", "small-as-diffq-finetuned"),
+)
+
+
+# -- the mathematics, by example ------------------------------------------------------------------
+
+
+def worked_example(values: list[float], step: float, bits: int) -> dict:
+    """What LSQ makes of `values` at a step size: integers, values, and the gradients of their sum.
+
+    Float64; the gradient by the step without its scale.
+    """
+    x = torch.tensor(values, dtype=torch.float64, requires_grad=True)
+    s = torch.tensor(step, dtype=torch.float64, requires_grad=True)
+    y = lsq.learned_step(x, s, bits, signed=True)
+    y.sum().backward()
+    return {
+        "v = r / s": [round(v, 4) for v in (x / s).tolist()],
+        "integers": [int(q) for q in (y / s).round().tolist()],
+        "values again": [round(v, 4) for v in y.tolist()],
+        "gradient by r": x.grad.tolist(),
+        "gradient by s, summed": round(s.grad.item(), 4),
+        "scale of that gradient": round(lsq.step_gradient_scale(len(values), bits, True), 4),
+    }
+
+
+def gradients(bits: int, count: int = 2_001) -> dict[str, np.ndarray]:
+    """Over v = r / s: LSQ's output q, its gradient by s and by r, all (count,); signed."""
+    q_min, q_max = quantization_range(bits, signed=True)
+    v = torch.linspace(q_min - 1.5, q_max + 1.5, count, dtype=torch.float64, requires_grad=True)
+    s = torch.ones_like(v, requires_grad=True)
+    y = lsq.learned_step(v, s, bits, signed=True)
+    y.sum().backward()
+    found = {"v": v.detach(), "q": y.detach(), "by_step": s.grad, "by_value": v.grad}
+    return {name: tensor.numpy() for name, tensor in found.items()}
+
+
+def noise_against_rounding(weight: torch.Tensor, bits: tuple[int, ...]) -> pd.DataFrame:
+    """Root mean square error in steps: of rounding, and of each noise that stands for it.
+
+    A step is the weight's range over 2^b - 1; uniform noise has 1 / sqrt(12) of one.
+    """
+    rows = []
+    for width in bits:
+        levels, low, high = diffq.uniform_levels(weight, width)
+        step = float(high - low) / (2**width - 1)
+        errors = {"rounding": diffq.from_levels(levels, width, low, high) - weight}
+        for noise in ("uniform", "gaussian"):
+            generator = torch.Generator().manual_seed(width)
+            noisy = diffq.add_noise(weight, torch.tensor(float(width)), noise, generator)
+            errors[f"{noise} noise"] = noisy - weight
+        row = {name: float(e.square().mean().sqrt()) / step for name, e in errors.items()}
+        rows.append({"bits": width, **row})
+    return pd.DataFrame(rows).assign(theory=1 / math.sqrt(12))
+
+
+# -- records --------------------------------------------------------------------------------------
+
+
+def rows(profile: str, which: int, keys: tuple[str, ...]) -> pd.DataFrame:
+    """The measured rows among `keys`, as text for a reader."""
+    known = profiles.get(profile)
+    dataset, shown = known.datasets[which - 1], []
+    for key in keys:
+        cell = Cell(profile, dataset, key, known.seeds[0])
+        record = study.read(cell)
+        if record is None or record.status != "done":
+            continue
+        shown.append(
+            {
+                "Model": methods.get(key).title,
+                "Accuracy, % (95 %)": f"{100 * record.accuracy:.2f} "
+                f"({100 * record.accuracy_low:.2f} to {100 * record.accuracy_high:.2f})",
+                "Answers that differ from vanilla's": "" if key == "vanilla" else str(record.flips),
+                "Bits, weights / activations": f"{record.weight_bits:.3g} / "
+                f"{record.activation_bits:.3g}",
+                "File, MiB": tables.significant(record.size_mib),
+                "Steps": f"{record.steps:,}",
+            }
+        )
+    return pd.DataFrame(shown)
+
+
+def analysis(profile: str, which: int, key: str) -> dict[str, np.ndarray] | None:
+    """What the first seed's cell of `key` left in its analysis file, or None."""
+    known = profiles.get(profile)
+    path = Cell(profile, known.datasets[which - 1], key, known.seeds[0]).analysis_path
+    if not path.exists():
+        return None
+    with np.load(path, allow_pickle=False) as found:
+        return dict(found)
+
+
+def steps(profile: str, key: str = "lsq-w4") -> pd.DataFrame:
+    """LSQ's learned steps, a row a layer and table: columns as `lsq.analyse` has them."""
+    frames = []
+    for which in tables.TABLES:
+        if found := analysis(profile, which, key):
+            columns = ("layers", "step", "step_to_max", "clipped")
+            frame = pd.DataFrame({name: found[name] for name in columns})
+            frames.append(frame.assign(table=which, depth=range(len(frame))))
+    return pd.concat(frames, ignore_index=True) if frames else pd.DataFrame()
+
+
+def learned_bits(profile: str, which: int, key: str) -> pd.DataFrame | None:
+    """Share of the groups, percent, at each width (columns) in each tensor (rows), or None."""
+    found = analysis(profile, which, key)
+    if found is None:
+        return None
+    counts = found["groups"]
+    used = np.flatnonzero(counts.sum(0))
+    widths = range(used.min(), used.max() + 1)
+    shares = 100 * counts[:, widths] / counts.sum(1, keepdims=True)
+    names = [name.removesuffix(".weight") for name in found["tensors"]]
+    return pd.DataFrame(shares, index=names, columns=[width + 1 for width in widths])
+
+
+def sizes(profile: str) -> pd.DataFrame:
+    """DiffQ's size told twice, by its formula and by the packed payload, bytes, and their ratio."""
+    shown = []
+    for which in tables.TABLES:
+        for key in ("diffq", "diffq-finetuned", "diffq-gaussian"):
+            if found := analysis(profile, which, key):
+                formula, payload = int(found["formula_bytes"]), int(found["payload_bytes"])
+                shown.append(
+                    {
+                        "table": which,
+                        "model": methods.get(key).title,
+                        "by the formula, bytes": formula,
+                        "packed, bytes": payload,
+                        "packed / formula": round(payload / formula, 4),
+                    }
+                )
+    return pd.DataFrame(shown)
+
+
+def findings(profile: str, which: int) -> list[str]:
+    """Sentences with the measured accuracies, a line each, of what there is to compare."""
+    known = profiles.get(profile)
+    dataset, found = known.datasets[which - 1], {}
+    for key in (*LSQ_ROWS, *DIFFQ_ROWS):
+        record = study.read(Cell(profile, dataset, key, known.seeds[0]))
+        if record is not None and record.status == "done":
+            found[key] = record
+    lines = []
+    for key, other, what in (
+        ("lsq-w4", "rounded-w4", "training with learned steps, over plain rounding at 4 bits"),
+        ("lsq-w4", "rounded-w4-mse", "the same, over rounding at the steps that it started from"),
+        ("lsq-w4", "continued", "4-bit weights, over training on in float"),
+        ("diffq", "small", "DiffQ's bits, over its own small network in float"),
+        ("diffq", "small-as-diffq", "DiffQ's bits, over a dense network of as many bytes"),
+        ("diffq-finetuned", "small-as-diffq-finetuned", "the same, where DiffQ has the baseline"),
+        ("diffq-finetuned", "diffq-gaussian", "uniform noise, over Gaussian"),
+    ):
+        if key in found and other in found:
+            one, two = found[key], found[other]
+            change = 100 * (one.accuracy - two.accuracy)
+            apart = one.accuracy_low > two.accuracy_high or two.accuracy_low > one.accuracy_high
+            clear = "apart" if apart else "overlapping"
+            lines.append(
+                f"- {what[0].upper()}{what[1:]}: {change:+.2f} points "
+                f"({100 * one.accuracy:.2f} against {100 * two.accuracy:.2f} %, "
+                f"intervals {clear}), "
+                f"{tables.significant(one.size_mib, 3)} against "
+                f"{tables.significant(two.size_mib, 3)} MiB."
+            )
+    return lines or ["- Nothing to compare is measured on this profile yet."]
