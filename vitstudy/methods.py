@@ -276,7 +276,7 @@ def _diffq(key: str, title: str, note: str, **options) -> Method:
 def _same_bytes(key: str) -> Method:
     return Method(
         f"small-as-{key}",
-        "Vanilla ViT of DiffQ's bytes" + (", from the baseline" if key != "diffq" else ""),
+        "Vanilla ViT of " + ("DiffQ's bytes" if key == "diffq" else "fine-tuned DiffQ's bytes"),
         "-",
         "none",
         beneath="diffq",

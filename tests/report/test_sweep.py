@@ -66,4 +66,4 @@ def test_the_figure_is_drawn_with_and_without_points(measured):
     figure = qat_figures.sweep(frames, printed, ["Digits", "Digit pairs"])
     assert style.render(figure, "png").startswith(b"\x89PNG")
     labels = [text.get_text() for text in figure.legends[0].get_texts()]
-    assert labels[-1] == "published (ViT-B/16, CIFAR)" and len(labels) == 4
+    assert labels[-1] == "DIFFQ with diffq, published" and len(labels) == 3 + 3

@@ -328,13 +328,13 @@ def analyse(context: Context, model: nn.Module) -> dict[str, np.ndarray]:
     `tensors` (T,), `groups` (T, 15) counts for 1 to 15 bits; `formula_bytes`, by the method's
     formula, and `payload_bytes`, of the tensors that the file holds, its header apart.
     """
-    counts = [torch.bincount(b, minlength=MOST_BITS + 1)[1:] for _, b, _ in model.diffq.values()]
-    quantized = set(model.diffq)
-    left = sum(p.numel() for name, p in model.named_parameters() if name not in quantized)
-    bits = [whole for _, whole, _ in model.diffq.values()]
+    names = [name for name, _ in model.named_parameters() if name in model.diffq]
+    left = sum(p.numel() for name, p in model.named_parameters() if name not in model.diffq)
+    bits = [model.diffq[name][1] for name in names]
+    counts = [torch.bincount(each, minlength=MOST_BITS + 1)[1:] for each in bits]
     size = model_size_mb(bits, context.options["group_size"], model.diffq_min_bits, left)
     return {
-        "tensors": np.array(list(model.diffq)),
+        "tensors": np.array(names),
         "groups": torch.stack(counts).numpy(),
         "formula_bytes": np.array(round(float(size) * 2**20)),
         "payload_bytes": np.array(

@@ -399,31 +399,20 @@ def compress(context: Context) -> nn.Module:
 
 
 def analyse(context: Context, model: nn.Module) -> dict[str, np.ndarray]:
-    """Of each quantized layer: its weights' step against two others, and the codes that are used.
+    """Of each quantized layer, in the model's order, what its weights' step has come to; all (L,).
 
-    `layers` (L,); `step`, over the one that it started from, and `step_to_max`, over the one at
-    which nothing is clipped; `clipped`, the share of weights at the outermost codes, all (L,);
-    `codes` (L, 2^bits) are counts, from
-    the lowest code up, for up to 8 bits, of the layers that have the option's bits.
+    `layers`, the names; `step`, over the step that it started from; `clipped`, the share of the
+    weights at the outermost codes.
     """
     dense = dict(context.model().named_modules())
-    found = {"layers": [], "step": [], "step_to_max": [], "clipped": [], "codes": []}
-    bits = context.options["weight_bits"]
-    for name, (width, _) in model.lsq.items():
-        layer, weight = model.get_submodule(name), dense[name].weight.detach()
-        step = layer.weight_step.detach()
-        q_min, q_max = quantization_range(width, signed=True)
-        codes = layer.codes()
-        starts = {
-            kind: initial_step(weight, width, True, start=kind)
-            for kind in {"max", context.options["start"]}
-        }
-        found["layers"].append(name)
-        found["step"].append(float(step / starts[context.options["start"]]))
-        found["step_to_max"].append(float(step / starts["max"]))
-        found["clipped"].append(float(((codes == q_min) | (codes == q_max)).float().mean()))
-        if width == bits <= 8:
-            found["codes"].append(
-                torch.bincount((codes - q_min).flatten(), minlength=2**bits).numpy()
-            )
+    found = {"layers": [], "step": [], "clipped": []}
+    for name, layer in model.named_modules():
+        if name in model.lsq:
+            width, weight = layer.weight_bits, dense[name].weight.detach()
+            start = initial_step(weight, width, signed=True, start=context.options["start"])
+            codes = layer.codes()
+            outermost = sum(codes == end for end in quantization_range(width, signed=True))
+            found["layers"].append(name)
+            found["step"].append(float(layer.weight_step.detach() / start))
+            found["clipped"].append(float(outermost.float().mean()))
     return {name: np.array(values) for name, values in found.items()}

@@ -118,8 +118,7 @@ def steps(profile: str, key: str = "lsq-w4") -> pd.DataFrame:
     frames = []
     for which in tables.TABLES:
         if found := analysis(profile, which, key):
-            columns = ("layers", "step", "step_to_max", "clipped")
-            frame = pd.DataFrame({name: found[name] for name in columns})
+            frame = pd.DataFrame(found)
             frames.append(frame.assign(table=which, depth=range(len(frame))))
     return pd.concat(frames, ignore_index=True) if frames else pd.DataFrame()
 

@@ -6,11 +6,14 @@ import numpy as np
 import pandas as pd
 import seaborn
 from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator, PercentFormatter
+from matplotlib.ticker import MaxNLocator
 
 from vitstudy.report import style
 
 MARKERS = "os^Dv*"
+SHARES = (50, 25, 12.5, 5, 2, 1, 0.5)
+CHANGES = (-100, -50, -20, -10, -5, -2, -1, 0, 1, 2, 5)
+"""Ticks of the sweep, percent and points: even between -2 and 2, beyond that logarithmic."""
 
 
 @style.styled
@@ -83,50 +86,36 @@ def sweep(frames: list[pd.DataFrame], published: list[pd.DataFrame], titles: lis
 
     `frames` as `sweep.points`, `published` as `sweep.published` give them.
     """
-    figure = style.figure(height=1.2 + 3.1 * len(frames))
+    figure = style.figure(height=1.6 + 3.1 * len(frames))
     grid = figure.subplots(len(frames), 2, sharey="row", squeeze=False)
     families = list(dict.fromkeys(family for frame in frames for family in frame["family"]))
     for (left, right), frame, printed, title in zip(grid, frames, published, titles, strict=True):
         for position, family in enumerate(families):
             rows = frame[frame["family"] == family]
-            line = "-" if len(rows) > 1 else ""
             look = {
                 "color": style.PALETTE[position],
                 "marker": MARKERS[position],
                 "ms": 5,
                 "label": family,
             }
-            left.plot(rows["bits"], rows["accuracy_change"], line, **look)
-            right.plot(rows["size_share"], rows["accuracy_change"], line, **look)
-        right.plot(
-            printed["size_share"],
-            printed["accuracy_change"],
-            "P",
-            ms=8,
-            mfc="none",
-            color=style.PUBLISHED,
-            label="published (ViT-B/16, CIFAR)",
-        )
-        for row in printed.itertuples():
-            right.annotate(
-                row.model,
-                (row.size_share, row.accuracy_change),
-                (0, -14) if row.size_share > 3 else (8, -3),
-                textcoords="offset points",
-                fontsize=8,
-                ha="right" if row.size_share > 3 else "left",
-                color=style.PUBLISHED,
-            )
+            for axes, column in ((left, "bits"), (right, "size_share")):
+                axes.plot(rows[column], rows["accuracy_change"], **look)
+        for row, marker in zip(printed.itertuples(), "PXD", strict=True):
+            look = {"mfc": "none", "color": style.PUBLISHED, "label": f"{row.model}, published"}
+            right.plot(row.size_share, row.accuracy_change, marker, ms=8, zorder=3, **look)
         for axes in (left, right):
             axes.axhline(0, color=style.GREY, lw=1)
+            axes.set_yscale("symlog", linthresh=2)
+            axes.set_yticks(CHANGES, [f"{change:+g}" if change else "0" for change in CHANGES])
+            axes.set_ylim(CHANGES[0], CHANGES[-1])
         left.set_ylabel("accuracy against vanilla, points")
         left.set_title(title, loc="left")
         left.xaxis.set_major_locator(MaxNLocator(integer=True))
         left.invert_xaxis()
         right.set_xscale("log")
-        right.invert_xaxis()
-        right.xaxis.set_major_formatter(PercentFormatter(decimals=0))
-        right.xaxis.set_minor_formatter("")
+        right.set_xticks(SHARES, [f"{share:g} %" for share in SHARES])
+        right.set_xticks([], minor=True)
+        right.set_xlim(60, 0.4)
     grid[-1, 0].set_xlabel("bits of a weight (mean where they are learned)")
     grid[-1, 1].set_xlabel("file, share of vanilla's")
     handles, labels = grid[0, 1].get_legend_handles_labels()
