@@ -52,7 +52,9 @@ def check_same_classes(student: Tensor, teacher: Tensor) -> None:
             f"{student.shape[-1]}: they must be trained on the same data set"
         )
     if student.shape != teacher.shape:
-        raise ValueError(f"logits of shapes {tuple(student.shape)} and {tuple(teacher.shape)}")
+        raise ValueError(
+            f"the student's logits are of {len(student)} images, the teacher's of {len(teacher)}"
+        )
 
 
 def soft_targets(logits: Tensor, temperature: float) -> Tensor:
