@@ -161,6 +161,7 @@ _cifar = Profile(
     ),
     (Recipe(steps=10_500, batch_size=256, bf16=True, compile=True),) * 2,
     Teacher(channels=(128, 256, 512), bf16=True),
+    leaves_out=("soft-t1", "soft-t8", "deit-again"),
     seeds=(0, 1, 2),
 )
 
@@ -176,7 +177,7 @@ PROFILES = {
             ),
             recipes=(Recipe(steps=30, batch_size=16),) * 2,
             limit=(256, 64, 64, 128),
-            leaves_out=("lsq-w3a3", "lsq-w2a2", "soft-t1", "soft-t8", "deit-again"),
+            leaves_out=("lsq-w3a3", "lsq-w2a2", "soft-usual", "soft-t1", "soft-t8", "deit-again"),
             speed_rounds=3,
             speed_batch=16,
         ),
@@ -195,6 +196,7 @@ PROFILES = {
             ),
             (Recipe(steps=12 * 351, batch_size=128),) * 2,
             Teacher(channels=(64, 128, 256), steps=2 / 3, bf16=True),
+            leaves_out=("soft-usual", "soft-t1", "soft-t8", "token-labels", "deit-again"),
             threads=1,
         ),
         _cifar,
@@ -212,6 +214,7 @@ PROFILES = {
             title="The papers' own setting: pretrained ViT-B/16 at 224 pixels, fine-tuned",
             machine="GPUs",
             teacher=Teacher(channels=(128, 256, 512), steps=10, bf16=True),
+            leaves_out=("soft-t1", "soft-t8"),
             deit=Deit(
                 timm_base="deit_base_distilled_patch16_224",
                 timm_tiny="deit_tiny_distilled_patch16_224",

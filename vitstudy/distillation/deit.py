@@ -37,6 +37,11 @@ ADDED = ("dist_token", "head_dist")
 # -- the mathematics ------------------------------------------------------------------------------
 
 
+def check_target(target: str) -> None:
+    if target not in TARGETS:
+        raise ValueError(f"target={target!r} is unknown; valid: {', '.join(map(repr, TARGETS))}")
+
+
 def hard_targets(teacher: Tensor) -> Tensor:
     """y_t = argmax_c Z_t(c): the class (B,) that the teacher's logits (B, C) decide for."""
     return teacher.argmax(-1)
@@ -81,8 +86,7 @@ def distillation_loss(
     expectation="teacher", per_class=True. Raises ValueError for settings and where the classes
     differ.
     """
-    if target not in TARGETS:
-        raise ValueError(f"target={target!r} is unknown; valid: {', '.join(map(repr, TARGETS))}")
+    check_target(target)
     check_settings(temperature=temperature, weight=weight, expectation=expectation)
     by_labels = F.cross_entropy(class_logits, labels, label_smoothing=label_smoothing)
     if target == "none":
@@ -199,6 +203,7 @@ def compress(context: Context) -> nn.Module:
     """
     options = context.options
     with checked_options():
+        check_target(options["target"])
         check_settings(weight=options["weight"])
     pretrained = bool(context.profile.deit.timm_base)
     if options["again"] and not pretrained:

@@ -17,8 +17,10 @@ from vitstudy.study import Cell
 
 STUDENTS = {
     "vanilla": "none",
-    "soft": "soft, KL(student ‖ teacher)",
-    "soft-usual": "soft, KL(teacher ‖ student)",
+    "soft": "soft, τ = 2",
+    "soft-usual": "soft, τ = 2, usual direction",
+    "soft-t1": "soft, τ = 1",
+    "soft-t8": "soft, τ = 8",
     "hard": "hard",
     "token-labels": "none, but the token",
     "deit-base": "hard, by a token",
@@ -114,6 +116,11 @@ def softness(logits: np.ndarray, temperatures: tuple[float, ...] = TEMPERATURES)
     return pd.DataFrame(rows, columns=["temperature", "top", "entropy"])
 
 
+def softness_by_dataset(found: dict[Cell, dict[str, np.ndarray]]) -> dict[str, pd.DataFrame]:
+    """`softness` of each of `teachers`, by the data set's title."""
+    return {data.spec(cell.dataset).title: softness(told["logits"]) for cell, told in found.items()}
+
+
 # -- students -------------------------------------------------------------------------------------
 
 
@@ -137,13 +144,13 @@ def compare(profile: str) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=columns)
 
 
-def paired(cell: Cell) -> tuple[float, float]:
-    """Points of accuracy over vanilla on the same test images, and their standard error.
+def paired(cell: Cell, against: str = "vanilla") -> tuple[float, float]:
+    """Points of accuracy over the row `against` on the same test images, and their standard error.
 
     Images count as independent, which those that show the same digit are not quite.
     """
     right = []
-    for each in (cell, Cell(cell.profile, cell.dataset, "vanilla", cell.seed)):
+    for each in (cell, Cell(cell.profile, cell.dataset, against, cell.seed)):
         found = study.predictions(each)
         right.append((found["classes"][:, 0] == found["labels"]).astype(float))
     difference = 100 * (right[0] - right[1])
@@ -283,3 +290,69 @@ def cost(found: pd.DataFrame) -> pd.DataFrame:
             rows.append({"data set": data.spec(dataset).title, **row, "factor": factor})
     columns = ["data set", "vanilla", "teacher", "deit-base", "factor"]
     return pd.DataFrame(rows, columns=columns)
+
+
+def conclusions(
+    compared: pd.DataFrame,
+    softened: dict[str, pd.DataFrame],
+    by_head: pd.DataFrame,
+    bill: pd.DataFrame,
+) -> list[str]:
+    """Lines of Markdown: what the notebook's tables say, of what is measured."""
+    lines = []
+    for dataset, part in compared.groupby("dataset", sort=False):
+        title, rows = data.spec(dataset).title, part.set_index("key")
+        lines.append(f"- **{title}.** {_accuracies(rows)}")
+        students = rows[rows.index.isin(STUDENTS) & (rows.index != "vanilla")]
+        apart = students[students["change"].abs() > 2 * students["error"]]
+        lines.append(
+            f"  - {len(apart)} of {len(students)} students of vanilla's size differ from it by "
+            f"more than two standard errors{_listed(apart)}."
+        )
+        if "deit-base" in rows.index:
+            cell = _first(rows["record"].iloc[0].profile, dataset, "deit-base")
+            against = {"hard": "plain hard distillation", "token-labels": "the token by labels"}
+            said = [
+                f"{name} by {change:+.2f} ± {error:.2f} points"
+                for key, name in against.items()
+                if key in rows.index
+                for change, error in [paired(cell, key)]
+            ]
+            if said:
+                lines.append(f"  - DeiT base differs from {' and from '.join(said)}.")
+    for title, frame in softened.items():
+        top = frame.set_index("temperature")["top"]
+        lines.append(
+            f"- On {title} the teacher's likeliest class has {100 * top[1.0]:.1f} % on average at "
+            f"τ = 1 and {100 * top[8.0]:.1f} % at τ = 8."
+        )
+    alike = by_head[by_head["student"] == methods.get("deit-base").title]
+    for title, part in alike.groupby("data set", sort=False):
+        share = part.set_index("head")["as the teacher"]
+        lines.append(
+            f"- On {title} DeiT base's distillation head decides as the teacher on "
+            f"{share['distillation']:.1f} % of the validation images, its class head on "
+            f"{share['class']:.1f} %."
+        )
+    for row in bill.to_dict("records"):
+        if row["factor"] is not None:
+            lines.append(
+                f"- On {row['data set']} teacher and DeiT base together took {row['factor']:.1f} "
+                "times the vanilla ViT's training."
+            )
+    return lines
+
+
+def _accuracies(rows: pd.DataFrame) -> str:
+    named = {"teacher": "the teacher", "vanilla": "the vanilla ViT", "deit-base": "DeiT base"}
+    said = [
+        f"{name} {rows.at[key, 'accuracy']:.2f} %"
+        for key, name in named.items()
+        if key in rows.index
+    ]
+    return f"Test accuracy: {', '.join(said)}."
+
+
+def _listed(apart: pd.DataFrame) -> str:
+    said = [f"{methods.get(key).title} {row.change:+.2f}" for key, row in apart.iterrows()]
+    return f" ({', '.join(said)})" if said else ""
