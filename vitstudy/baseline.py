@@ -16,14 +16,18 @@ SAMPLES = 4_096
 """Activations kept of each tensor, and at most so many weights a side."""
 
 
-def compress(context: Context) -> nn.Module:
-    """Train the profile's ViT from scratch, or fine-tune it where the profile names weights."""
+def start(context: Context) -> nn.Module:
+    """The profile's ViT as its training begins: drawn by the seed, or the weights it names."""
     architecture, spec = context.profile.architecture, context.data.spec
     make = models.pretrained if architecture.timm_name else models.build
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(context.seed)
-        model = make(architecture, spec.num_classes, spec.channels)
-    return context.fit(model)
+        return make(architecture, spec.num_classes, spec.channels)
+
+
+def compress(context: Context) -> nn.Module:
+    """Train the profile's ViT from scratch, or fine-tune it where the profile names weights."""
+    return context.fit(start(context))
 
 
 def analyse(context: Context, model: nn.Module) -> dict[str, np.ndarray]:

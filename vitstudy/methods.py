@@ -40,6 +40,10 @@ class Method:
     options: dict = field(default_factory=dict)
     parents: tuple[str, ...] = ()
     """The methods whose artifacts it starts from; vanilla's predictions are at hand for all."""
+    parents_of_pretrained: tuple[str, ...] | None = None
+    """The same in a profile that starts from pretrained weights, where it differs there."""
+    reads: tuple[str, ...] = ()
+    """What of the profile it depends on besides its architecture, recipe, limit and threads."""
     weight_bits: float | None = 32
     """None where they are learned: the module's `mean_bits(model)` then counts them."""
     activation_bits: float | None = 32
@@ -85,6 +89,21 @@ def _lsq_bits(weight: int, activation: int = 32, ends: int | None = None) -> dic
     start = "mean" if weight == 2 else "mse"
     options = {**bits, "first_last_bits": ends, "start": start, "step_range": 0.2, **FINE_TUNING}
     return {**bits, "options": options}
+
+
+_HINTON = "Hinton et al., Distilling the Knowledge in a Neural Network, 2015"
+_TOUVRON = "Touvron et al., Training Data-Efficient Image Transformers, 2021"
+_DEIT = dict(
+    module="vitstudy.distillation.deit",
+    parents=("teacher",),
+    parents_of_pretrained=(),  # the papers' rows fine-tune what others distilled
+    reads=("deit",),
+)
+
+
+def _deit(target: str = "hard", *, token: bool = True, tiny: bool = False, again: bool = False):
+    """What each head learns, with DeiT's equal weights for both."""
+    return {"target": target, "weight": 0.5, "token": token, "tiny": tiny, "again": again}
 
 
 P = Published
@@ -153,15 +172,21 @@ METHODS = (
         "deit-base",
         "DeiT base",
         "Knowledge Distillation",
-        "Touvron et al., Training Data-Efficient Image Transformers, 2021",
+        _TOUVRON,
         (P(98.47, 7.04, 0.096, 327), P(87.35, 6.97, 0.149, 327)),
+        note="vanilla's shape and one token more; as many steps from scratch, both heads averaged",
+        **_DEIT,
+        options=_deit(),
     ),
     Method(
         "deit-tiny",
         "DeiT tiny",
         "Knowledge Distillation",
-        "Touvron et al., Training Data-Efficient Image Transformers, 2021",
+        _TOUVRON,
         (P(95.43, 16.78, None, 21), P(75.90, 16.16, None, 21)),
+        note="DeiT base at a fraction of the width",
+        **_DEIT,
+        options=_deit(tiny=True),
     ),
     Method(
         "vtp-r0.1",
@@ -204,6 +229,13 @@ METHODS = (
         "Knowledge Distillation + PTQ",
         "Touvron et al., 2021, and PyTorch's dynamic quantization",
         (P(96.75, None, 0.117, 84), P(82.61, None, 0.196, 84)),
+        module="vitstudy.quantization.dynamic",
+        packer="vitstudy.quantization.dynamic",
+        parents=("deit-base",),
+        weight_bits=8,
+        activation_bits=8,
+        device="cpu",
+        note="as Dynamic Quantization",
     ),
 )
 
@@ -333,6 +365,73 @@ SWEEP = (
     *(
         _diffq(f"diffq-p{penalty:g}", f"penalty {penalty:g}", "fine-tuned", penalty=penalty)
         for penalty in (0.1, 0.3, 3.0, 10.0)
+    ),
+    Method(
+        "teacher",
+        "The teacher, a residual CNN",
+        "-",
+        "He et al., Deep Residual Learning for Image Recognition, 2016",
+        beneath="deit-base",
+        module="vitstudy.distillation.teacher",
+        packer="vitstudy.distillation.teacher",
+        reads=("teacher",),
+        note="no ViT: what the students are distilled from",
+    ),
+    *(
+        Method(
+            key,
+            title,
+            "Knowledge Distillation",
+            _HINTON,
+            beneath="deit-base",
+            module="vitstudy.distillation.soft",
+            parents=("teacher",),
+            options={"temperature": temperature, "weight": 0.5, "expectation": expectation},
+            note=f"{note}, τ = {temperature:g}; vanilla's network and steps",
+        )
+        for key, title, temperature, expectation, note in (
+            ("soft", "Soft distillation", 2.0, "student", "KL(student ‖ teacher), as printed"),
+            (
+                "soft-usual",
+                "Soft distillation, usual direction",
+                2.0,
+                "teacher",
+                "KL(teacher ‖ student)",
+            ),
+            ("soft-t1", "Soft distillation, cold", 1.0, "student", "KL(student ‖ teacher)"),
+            ("soft-t8", "Soft distillation, hot", 8.0, "student", "KL(student ‖ teacher)"),
+        )
+    ),
+    Method(
+        "hard",
+        "Hard distillation",
+        "Knowledge Distillation",
+        _TOUVRON,
+        beneath="deit-base",
+        module="vitstudy.distillation.deit",
+        parents=("teacher",),
+        options=_deit(token=False),
+        note="Eq. 5 without a token; vanilla's network and steps",
+    ),
+    Method(
+        "token-labels",
+        "DeiT base, both tokens by the labels",
+        "-",
+        "none",
+        beneath="deit-base",
+        note="control: the token without a teacher, as many steps",
+        **{**_DEIT, "parents": ()},
+        options=_deit("labels"),
+    ),
+    Method(
+        "deit-again",
+        "DeiT base, distilled again",
+        "Knowledge Distillation",
+        _TOUVRON,
+        beneath="deit-base",
+        note="of pretrained profiles: the token learns from the study's own teacher",
+        **{**_DEIT, "parents_of_pretrained": None},
+        options=_deit(again=True),
     ),
 )
 

@@ -73,8 +73,14 @@ def build(architecture: Architecture, num_classes: int, channels: int) -> Vision
     return model
 
 
-def pretrained(architecture: Architecture, num_classes: int, channels: int) -> VisionTransformer:
-    """timm's pretrained weights in a ViT with a new head.
+Build = Callable[[Architecture, int, int], VisionTransformer]
+"""(architecture, num_classes, channels) to a model with fresh weights, as `build`."""
+
+
+def pretrained(
+    architecture: Architecture, num_classes: int, channels: int, build: Build = build
+) -> VisionTransformer:
+    """timm's pretrained weights in a ViT with a new head, in the structure that `build` gives it.
 
     They come from `$VITSTUDY_WEIGHTS/<timm name>.safetensors` where that is set, else from timm's
     hub. Raises UserError where neither has them.

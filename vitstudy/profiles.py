@@ -45,6 +45,38 @@ class Recipe:
 
 
 @dataclass(frozen=True)
+class Teacher:
+    """A residual CNN to distil from; what is not named is as in the baseline's recipe."""
+
+    channels: tuple[int, ...]
+    """Of its stages; each but the first halves the sides."""
+    blocks: int = 1
+    """Residual blocks a stage, of two 3×3 convolutions each."""
+    stem_stride: int = 1
+    steps: float = 1.0
+    """Share of the baseline's."""
+    learning_rate: float = 2e-3
+    matrix_learning_rate: float = 0.02
+    """Of Muon, on the convolutions but the first."""
+    weight_decay: float = 0.05
+    label_smoothing: float = 0.0
+    """None: it takes away what a teacher tells of the wrong classes (Müller et al., 2019)."""
+    bf16: bool = False
+    """Automatic mixed precision in bfloat16, in training and wherever it teaches."""
+
+
+@dataclass(frozen=True)
+class Deit:
+    """What the rows of DeiT have of their own."""
+
+    tiny_width: float = 0.25
+    """DeiT tiny's width as a share of DeiT base's; a quarter is that of its paper."""
+    timm_base: str = ""
+    timm_tiny: str = ""
+    """timm's names of distilled models to fine-tune; empty for distilling from scratch."""
+
+
+@dataclass(frozen=True)
 class Profile:
     name: str
     title: str
@@ -54,6 +86,8 @@ class Profile:
     architecture: Architecture
     recipes: tuple[Recipe, Recipe]
     """The baseline's, one a data set."""
+    teacher: Teacher
+    deit: Deit = Deit()
     seeds: tuple[int, ...] = (0,)
     threads: int = 0
     """CPU threads a cell computes with; 0 for all. Results depend on it, so it is fixed here.
@@ -77,13 +111,17 @@ class Profile:
     def recipe(self, dataset: str) -> Recipe:
         return self.recipes[self.datasets.index(dataset)]
 
-    def describe(self, dataset: str) -> dict:
-        """All that the profile says about cells of `dataset`, as plain values."""
+    def describe(self, dataset: str, also: tuple[str, ...] = ()) -> dict:
+        """All that the profile says about cells of `dataset`, as plain values.
+
+        `also` names further fields, which concern some methods alone.
+        """
         return {
             "architecture": asdict(self.architecture),
             "recipe": asdict(self.recipe(dataset)),
             "limit": self.limit,
             "threads": self.threads,
+            **{name: asdict(getattr(self, name)) for name in also},
         }
 
 
@@ -102,7 +140,10 @@ _digits = Profile(
         Recipe(steps=600, batch_size=32, weight_decay=0.5),
         Recipe(steps=1_200, batch_size=32, weight_decay=0.5, matrix_learning_rate=0.03),
     ),
+    Teacher(channels=(16, 32, 64), stem_stride=2, weight_decay=0.5),
+    Deit(tiny_width=0.3125),
     threads=1,
+    leaves_out=("soft-t1", "soft-t8", "deit-again"),
     committed=False,
 )
 _cifar = Profile(
@@ -118,6 +159,8 @@ _cifar = Profile(
         stem=((64, 3, 1), (128, 3, 2), (128, 3, 1), (256, 3, 2), (256, 3, 1)),
     ),
     (Recipe(steps=10_500, batch_size=256, bf16=True, compile=True),) * 2,
+    Teacher(channels=(128, 256, 512), bf16=True),
+    leaves_out=("soft-t1", "soft-t8", "deit-again"),
     seeds=(0, 1, 2),
 )
 
@@ -133,7 +176,7 @@ PROFILES = {
             ),
             recipes=(Recipe(steps=30, batch_size=16),) * 2,
             limit=(256, 64, 64, 128),
-            leaves_out=("lsq-w3a3", "lsq-w2a2"),
+            leaves_out=("lsq-w3a3", "lsq-w2a2", "soft-usual", "soft-t1", "soft-t8", "deit-again"),
             sweep=False,
             speed_rounds=3,
             speed_batch=16,
@@ -152,6 +195,8 @@ PROFILES = {
                 stem=((24, 3, 1), (48, 3, 2), (48, 3, 1), (96, 3, 2), (96, 3, 1)),
             ),
             (Recipe(steps=12 * 351, batch_size=128),) * 2,
+            Teacher(channels=(64, 128, 256), steps=2 / 3, bf16=True),
+            leaves_out=("soft-usual", "soft-t1", "soft-t8", "token-labels", "deit-again"),
             threads=1,
         ),
         _cifar,
@@ -168,6 +213,12 @@ PROFILES = {
             name="paper",
             title="The papers' own setting: pretrained ViT-B/16 at 224 pixels, fine-tuned",
             machine="GPUs",
+            teacher=Teacher(channels=(128, 256, 512), steps=10, bf16=True),
+            leaves_out=("soft-t1", "soft-t8"),
+            deit=Deit(
+                timm_base="deit_base_distilled_patch16_224",
+                timm_tiny="deit_tiny_distilled_patch16_224",
+            ),
             architecture=Architecture(
                 width=768,
                 depth=12,

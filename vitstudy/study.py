@@ -88,7 +88,11 @@ class Cell:
 
     def parents(self) -> list[Cell]:
         """What it starts from; and vanilla always, since flips are counted against it."""
-        keys = dict.fromkeys((*methods.get(self.method).parents, "vanilla"))
+        method, parents = methods.get(self.method), methods.get(self.method).parents
+        if profiles.get(self.profile).architecture.timm_name:
+            if method.parents_of_pretrained is not None:
+                parents = method.parents_of_pretrained
+        keys = dict.fromkeys((*parents, "vanilla"))
         keys.pop(self.method, None)
         return [Cell(self.profile, self.dataset, key, self.seed) for key in keys]
 
@@ -207,8 +211,8 @@ def versions() -> dict[str, str]:
 
 
 def _options(cell: Cell) -> dict:
-    method = methods.get(cell.method)
-    return {**method.options, **profiles.get(cell.profile).describe(cell.dataset)}
+    method, profile = methods.get(cell.method), profiles.get(cell.profile)
+    return {**method.options, **profile.describe(cell.dataset, method.reads)}
 
 
 def fingerprint(cell: Cell, parents: dict[str, str]) -> str:

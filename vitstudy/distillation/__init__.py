@@ -1,0 +1,1 @@
+"""Distillation: soft and hard targets, DeiT's token, and the teacher they come from."""

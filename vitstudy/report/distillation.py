@@ -1,0 +1,358 @@
+"""What notebook 04 says of distillation: from records, predictions and analysis files alone."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pandas as pd
+import torch
+
+from vitstudy import data, methods, profiles, study
+from vitstudy.distillation.deit import hard_loss
+from vitstudy.distillation.soft import divergence, soft_loss, soft_targets, survey_loss
+from vitstudy.errors import UserError
+from vitstudy.record import Record
+from vitstudy.study import Cell
+
+STUDENTS = {
+    "vanilla": "none",
+    "soft": "soft, τ = 2",
+    "soft-usual": "soft, τ = 2, usual direction",
+    "soft-t1": "soft, τ = 1",
+    "soft-t8": "soft, τ = 8",
+    "hard": "hard",
+    "token-labels": "none, but the token",
+    "deit-base": "hard, by a token",
+}
+"""Networks of vanilla's size trained for vanilla's steps, by what the teacher tells them."""
+OTHERS = {"deit-tiny": "DeiT tiny", "teacher": "the teacher itself"}
+TEMPERATURES = (0.5, 1.0, 2.0, 3.0, 4.0, 6.0, 8.0, 12.0, 16.0)
+
+
+def _done(cell: Cell) -> Record | None:
+    record = study.read(cell)
+    return record if record and record.status == "done" else None
+
+
+def _first(profile: str, dataset: str, method: str) -> Cell:
+    return Cell(profile, dataset, method, profiles.get(profile).seeds[0])
+
+
+# -- the mathematics, by example ------------------------------------------------------------------
+
+
+def worked_example() -> dict[str, float]:
+    """Eq. 4 and 5 and their kin on one image of three classes, the label the first of them."""
+    student = torch.tensor([[2.0, 1.0, 0.0]], dtype=torch.float64)
+    teacher = torch.tensor([[1.0, 3.0, 0.0]], dtype=torch.float64)
+    label = torch.tensor([0])
+    eq4 = {"temperature": 2.0, "weight": 0.5}
+    found = {
+        "CE(student, label)": soft_loss(student, teacher, label, temperature=1.0, weight=0.0),
+        "KL(student ‖ teacher), τ = 1": divergence(student, teacher),
+        "KL(teacher ‖ student), τ = 1": divergence(student, teacher, expectation="teacher"),
+        "τ² KL(student ‖ teacher), τ = 2": divergence(student, teacher, 2.0),
+        "Eq. 4 as printed, τ = 2, λ = ½": soft_loss(student, teacher, label, **eq4),
+        "Eq. 4, the usual direction": soft_loss(
+            student, teacher, label, **eq4, expectation="teacher"
+        ),
+        "the survey's Eq. 3-4": survey_loss(student, teacher, label),
+        "Eq. 5, the teacher says class 1": hard_loss(student, teacher, label),
+    }
+    return {name: round(value.item(), 6) for name, value in found.items()}
+
+
+def directions(teacher: float = 0.9, points: int = 199) -> pd.DataFrame:
+    """Both divergences of two classes by the student's probability of the first, in nats.
+
+    Columns `student` (0..1, the ends left out), `as printed`, `usual`.
+    """
+    p = torch.linspace(0, 1, points + 2, dtype=torch.float64)[1:-1]
+    student = torch.stack([p.log(), (1 - p).log()], dim=-1)
+    told = torch.tensor([[math.log(teacher), math.log(1 - teacher)]], dtype=torch.float64)
+    found = {"student": p.numpy()}
+    for name, expectation in (("as printed", "student"), ("usual", "teacher")):
+        values = [divergence(row[None], told, expectation=expectation).item() for row in student]
+        found[name] = np.array(values)
+    return pd.DataFrame(found)
+
+
+# -- temperature ----------------------------------------------------------------------------------
+
+
+def teachers(profile: str) -> dict[Cell, dict[str, np.ndarray]]:
+    """The analysis files of the first seed's teachers, by cell; see `teacher.analyse`.
+
+    Raises UserError, with the command to run, where there is none.
+    """
+    cells = [_first(profile, name, "teacher") for name in profiles.get(profile).datasets]
+    found = {cell: _arrays(cell) for cell in cells if cell.analysis_path.exists()}
+    if not found:
+        raise UserError(
+            f"no teacher on the profile {profile}; make it and its students with "
+            f'\'python -m vitstudy run "{profile}/*/teacher" "{profile}/*/deit-*" '
+            f'"{profile}/*/soft" "{profile}/*/hard"\''
+        )
+    return found
+
+
+def _arrays(cell: Cell) -> dict[str, np.ndarray]:
+    with np.load(cell.analysis_path, allow_pickle=False) as arrays:
+        return dict(arrays)
+
+
+def softness(logits: np.ndarray, temperatures: tuple[float, ...] = TEMPERATURES) -> pd.DataFrame:
+    """What the temperature makes of a teacher's logits (N, C), means over the images.
+
+    Columns `temperature`, `top` (probability of the likeliest class), `entropy` (share of log C,
+    the entropy of knowing nothing).
+    """
+    rows = []
+    for temperature in temperatures:
+        p = soft_targets(torch.from_numpy(logits).double(), temperature)
+        entropy = -(p * p.clamp(min=1e-300).log()).sum(-1).mean() / math.log(p.shape[-1])
+        rows.append((temperature, p.amax(-1).mean().item(), entropy.item()))
+    return pd.DataFrame(rows, columns=["temperature", "top", "entropy"])
+
+
+def softness_by_dataset(found: dict[Cell, dict[str, np.ndarray]]) -> dict[str, pd.DataFrame]:
+    """`softness` of each of `teachers`, by the data set's title."""
+    return {data.spec(cell.dataset).title: softness(told["logits"]) for cell, told in found.items()}
+
+
+# -- students -------------------------------------------------------------------------------------
+
+
+def compare(profile: str) -> pd.DataFrame:
+    """Every student that is measured, and the teacher: accuracy, percent, first seed.
+
+    Columns `dataset`, `key`, `taught`, `accuracy`, `low`, `high`, `change` (points against vanilla
+    on the same images), `error` (its standard error, images taken for independent), `record`.
+    """
+    rows = []
+    for dataset in profiles.get(profile).datasets:
+        for key, taught in {**STUDENTS, **OTHERS}.items():
+            cell = _first(profile, dataset, key)
+            if record := _done(cell):
+                change, error = paired(cell)
+                interval = [100 * record.accuracy_low, 100 * record.accuracy_high]
+                rows.append(
+                    (dataset, key, taught, 100 * record.accuracy, *interval, change, error, record)
+                )
+    columns = ["dataset", "key", "taught", "accuracy", "low", "high", "change", "error", "record"]
+    return pd.DataFrame(rows, columns=columns)
+
+
+def paired(cell: Cell, against: str = "vanilla") -> tuple[float, float]:
+    """Points of accuracy over the row `against` on the same test images, and their standard error.
+
+    Images count as independent, which those that show the same digit are not quite.
+    """
+    right = []
+    for each in (cell, Cell(cell.profile, cell.dataset, against, cell.seed)):
+        found = study.predictions(each)
+        right.append((found["classes"][:, 0] == found["labels"]).astype(float))
+    difference = 100 * (right[0] - right[1])
+    return float(difference.mean()), float(difference.std(ddof=1) / math.sqrt(len(difference)))
+
+
+def readable(found: pd.DataFrame) -> pd.DataFrame:
+    """`compare` as text for a reader, with what each training took."""
+    records = found["record"]
+    against = [
+        "" if row.key == "vanilla" else f"{row.change:+.2f} ± {row.error:.2f}"
+        for row in found.itertuples()
+    ]
+    return pd.DataFrame(
+        {
+            "data set": [data.spec(name).title for name in found["dataset"]],
+            "model": [methods.get(key).title for key in found["key"]],
+            "taught by the teacher": found["taught"],
+            "accuracy, %": found["accuracy"].map("{:.2f}".format),
+            "against vanilla, points": against,
+            "calibration error": [f"{record.calibration_error:.3f}" for record in records],
+            "parameters": [f"{record.parameters:,}" for record in records],
+            "file, MiB": [f"{record.size_mib:.3f}" for record in records],
+            "steps": [f"{record.steps:,}" for record in records],
+            "training, s": [f"{record.training_seconds:.1f}" for record in records],
+        }
+    )
+
+
+def what_they_learned(profile: str) -> pd.DataFrame:
+    """On the validation images: how far each student's logits are from the teacher's.
+
+    Columns `data set`, `student`, both divergences at τ = 1 in nats, and the share of images on
+    which student and teacher decide alike, percent.
+    """
+    rows = []
+    for cell, told in teachers(profile).items():
+        teacher = torch.from_numpy(told["logits"]).double()
+        for key in STUDENTS:
+            student = _first(profile, cell.dataset, key)
+            if key == "vanilla" or not (_done(student) and student.analysis_path.exists()):
+                continue
+            logits = torch.from_numpy(_arrays(student)["logits"]).double()
+            alike = (logits.argmax(1) == teacher.argmax(1)).double().mean()
+            rows.append(
+                {
+                    "data set": data.spec(cell.dataset).title,
+                    "student": methods.get(key).title,
+                    "KL(student ‖ teacher)": round(divergence(logits, teacher).item(), 4),
+                    "KL(teacher ‖ student)": round(
+                        divergence(logits, teacher, expectation="teacher").item(), 4
+                    ),
+                    "decide alike, %": round(100 * alike.item(), 1),
+                }
+            )
+    columns = ["data set", "student", "KL(student ‖ teacher)", "KL(teacher ‖ student)"]
+    return pd.DataFrame(rows, columns=[*columns, "decide alike, %"])
+
+
+def heads(profile: str) -> pd.DataFrame:
+    """Accuracy on the validation images of each head of a student with a token, and of their mean.
+
+    Columns `data set`, `student`, `head`, `accuracy` and `as the teacher`, percent.
+    """
+    rows = []
+    names = {"class_logits": "class", "token_logits": "distillation", "logits": "mean of both"}
+    for cell, told in teachers(profile).items():
+        teacher = told["logits"].argmax(1)
+        for key in ("deit-base", "deit-tiny", "token-labels"):
+            student = _first(profile, cell.dataset, key)
+            if not (_done(student) and student.analysis_path.exists()):
+                continue
+            found = _arrays(student)
+            for name, head in names.items():
+                decided = found[name].argmax(1)
+                rows.append(
+                    {
+                        "data set": data.spec(cell.dataset).title,
+                        "student": methods.get(key).title,
+                        "head": head,
+                        "accuracy": round(100 * float((decided == told["labels"]).mean()), 2),
+                        "as the teacher": round(100 * float((decided == teacher).mean()), 2),
+                    }
+                )
+    columns = ["data set", "student", "head", "accuracy", "as the teacher"]
+    return pd.DataFrame(rows, columns=columns)
+
+
+def tiny(profile: str) -> pd.DataFrame:
+    """DeiT tiny's share of DeiT base: width, parameters, MACs and bytes; and points of accuracy."""
+    rows = []
+    for dataset in profiles.get(profile).datasets:
+        small, whole = (_done(_first(profile, dataset, key)) for key in ("deit-tiny", "deit-base"))
+        if small and whole:
+            rows.append(
+                {
+                    "data set": data.spec(dataset).title,
+                    "width": f"{small.options['deit']['tiny_width']:.4g}",
+                    "parameters": f"{small.parameters / whole.parameters:.3f}",
+                    "MACs": f"{small.macs / whole.macs:.3f}",
+                    "bytes": f"{small.size_bytes / whole.size_bytes:.3f}",
+                    "accuracy, points": f"{100 * (small.accuracy - whole.accuracy):+.2f}",
+                }
+            )
+    columns = ["data set", "width", "parameters", "MACs", "bytes", "accuracy, points"]
+    return pd.DataFrame(rows, columns=columns)
+
+
+def published() -> pd.DataFrame:
+    """What the papers print of distillation, percent, against their vanilla ViT's points."""
+    rows = []
+    for key in ("vanilla", "deit-base", "deit-tiny"):
+        method, base = methods.get(key), methods.get("vanilla")
+        row = {"model": method.title}
+        for title, found, before in zip(
+            ("CIFAR-10", "CIFAR-100"), method.published, base.published, strict=True
+        ):
+            row[title] = f"{found.accuracy:.2f}"
+            row[f"{title}, against vanilla"] = f"{found.accuracy - before.accuracy:+.2f}"
+        rows.append(row)
+    return pd.DataFrame(rows)
+
+
+def cost(found: pd.DataFrame) -> pd.DataFrame:
+    """Seconds of training by data set: vanilla's, the teacher's, DeiT base's without its teacher's.
+
+    `factor` is teacher and DeiT base together over vanilla. Rows of `compare`; data sets that lack
+    one of the three are left out.
+    """
+    rows = []
+    for dataset, part in found.groupby("dataset", sort=False):
+        seconds = {row.key: row.record.training_seconds for row in part.itertuples()}
+        if {"vanilla", "teacher", "deit-base"} <= seconds.keys():
+            row = {key: seconds[key] for key in ("vanilla", "teacher", "deit-base")}
+            both = row["teacher"] + row["deit-base"]
+            factor = round(both / row["vanilla"], 2) if row["vanilla"] else None
+            rows.append({"data set": data.spec(dataset).title, **row, "factor": factor})
+    columns = ["data set", "vanilla", "teacher", "deit-base", "factor"]
+    return pd.DataFrame(rows, columns=columns)
+
+
+def conclusions(
+    compared: pd.DataFrame,
+    softened: dict[str, pd.DataFrame],
+    by_head: pd.DataFrame,
+    bill: pd.DataFrame,
+) -> list[str]:
+    """Lines of Markdown: what the notebook's tables say, of what is measured."""
+    lines = []
+    for dataset, part in compared.groupby("dataset", sort=False):
+        title, rows = data.spec(dataset).title, part.set_index("key")
+        lines.append(f"- **{title}.** {_accuracies(rows)}")
+        students = rows[rows.index.isin(STUDENTS) & (rows.index != "vanilla")]
+        apart = students[students["change"].abs() > 2 * students["error"]]
+        lines.append(
+            f"  - {len(apart)} of {len(students)} students of vanilla's size differ from it by "
+            f"more than two standard errors{_listed(apart)}."
+        )
+        if "deit-base" in rows.index:
+            cell = _first(rows["record"].iloc[0].profile, dataset, "deit-base")
+            against = {"hard": "plain hard distillation", "token-labels": "the token by labels"}
+            said = [
+                f"{name} by {change:+.2f} ± {error:.2f} points"
+                for key, name in against.items()
+                if key in rows.index
+                for change, error in [paired(cell, key)]
+            ]
+            if said:
+                lines.append(f"  - DeiT base differs from {' and from '.join(said)}.")
+    for title, frame in softened.items():
+        top = frame.set_index("temperature")["top"]
+        lines.append(
+            f"- On {title} the teacher's likeliest class has {100 * top[1.0]:.1f} % on average at "
+            f"τ = 1 and {100 * top[8.0]:.1f} % at τ = 8."
+        )
+    alike = by_head[by_head["student"] == methods.get("deit-base").title]
+    for title, part in alike.groupby("data set", sort=False):
+        share = part.set_index("head")["as the teacher"]
+        lines.append(
+            f"- On {title} DeiT base's distillation head decides as the teacher on "
+            f"{share['distillation']:.1f} % of the validation images, its class head on "
+            f"{share['class']:.1f} %."
+        )
+    for row in bill.to_dict("records"):
+        if row["factor"] is not None:
+            lines.append(
+                f"- On {row['data set']} teacher and DeiT base together took {row['factor']:.1f} "
+                "times the vanilla ViT's training."
+            )
+    return lines
+
+
+def _accuracies(rows: pd.DataFrame) -> str:
+    named = {"teacher": "the teacher", "vanilla": "the vanilla ViT", "deit-base": "DeiT base"}
+    said = [
+        f"{name} {rows.at[key, 'accuracy']:.2f} %"
+        for key, name in named.items()
+        if key in rows.index
+    ]
+    return f"Test accuracy: {', '.join(said)}."
+
+
+def _listed(apart: pd.DataFrame) -> str:
+    said = [f"{methods.get(key).title} {row.change:+.2f}" for key, row in apart.iterrows()]
+    return f" ({', '.join(said)})" if said else ""

@@ -1,0 +1,111 @@
+"""The figures of notebook 04: soft targets, the two directions, the students."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+import torch
+from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter
+
+from vitstudy import data
+from vitstudy.distillation.soft import soft_targets
+from vitstudy.report import style
+
+LIKELIEST = 5
+
+
+@style.styled
+def targets(
+    images: np.ndarray, logits: np.ndarray, labels: np.ndarray, names: list[str], temperature: float
+) -> Figure:
+    """Images (K, C, 32, 32) of bytes over their five likeliest classes at a temperature.
+
+    logits (K, num_classes), labels (K,); the label's bar is drawn in another colour.
+    """
+    figure = style.figure(height=3.9)
+    axes = figure.subplots(2, len(images), height_ratios=(3, 4), sharey="row", squeeze=False)
+    for position, (image, found, label) in enumerate(zip(images, logits, labels, strict=True)):
+        top = axes[0, position]
+        top.imshow(image.transpose(1, 2, 0), cmap="gray", vmin=0, vmax=255)
+        top.set_title(f"label: {names[label]}")
+        top.axis("off")
+        p = soft_targets(torch.from_numpy(found)[None], temperature)[0].numpy()
+        order = np.argsort(-p, kind="stable")[:LIKELIEST]
+        colours = [style.PALETTE[2] if each == label else style.MEASURED for each in order]
+        bars = axes[1, position].bar(range(len(order)), 100 * p[order], color=colours)
+        axes[1, position].bar_label(bars, [f"{100 * each:.0f}" for each in p[order]], fontsize=8)
+        short = [names[each] if len(names[each]) < 6 else f"{names[each][:5]}." for each in order]
+        rotation = 45 if max(map(len, short)) > 2 else 0
+        axes[1, position].set_xticks(range(len(order)), short, fontsize=9, rotation=rotation)
+        axes[1, position].grid(axis="x", visible=False)
+    axes[1, 0].set(ylabel="soft target, %", ylim=(0, 112))
+    figure.suptitle(f"the teacher's likeliest classes at τ = {temperature:g}", fontsize=12)
+    return figure
+
+
+@style.styled
+def softness(found: dict[str, pd.DataFrame]) -> Figure:
+    """Probability of the likeliest class and entropy against the temperature, by data set."""
+    figure = style.figure(height=3.2)
+    left, right = figure.subplots(1, 2)
+    for number, (title, frame) in enumerate(found.items()):
+        look = {"marker": "os^D"[number % 4], "label": title, "ms": 5}
+        left.plot(frame["temperature"], 100 * frame["top"], **look)
+        right.plot(frame["temperature"], 100 * frame["entropy"], **look)
+    left.set(ylabel="likeliest class, mean %", ylim=(0, 103))
+    right.set(ylabel="entropy, % of knowing nothing", ylim=(0, 103))
+    for axes in (left, right):
+        axes.set_xscale("log", base=2)
+        axes.set_xticks([0.5, 1, 2, 4, 8, 16])
+        axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+        axes.set_xlabel("temperature τ")
+    left.legend()
+    return figure
+
+
+@style.styled
+def directions(frame: pd.DataFrame, teacher: float) -> Figure:
+    """Both divergences of two classes against the student's probability of the first."""
+    figure = style.figure(width=6.4, height=3.2)
+    axes = figure.subplots()
+    axes.plot(frame["student"], frame["as printed"], label="KL(student ‖ teacher), as printed")
+    axes.plot(frame["student"], frame["usual"], "--", label="KL(teacher ‖ student), usual")
+    axes.axvline(teacher, color=style.GREY, lw=1, ls=":")
+    axes.annotate("teacher", (teacher, 3.3), (-4, 0), textcoords="offset points", ha="right")
+    axes.set(xlabel="the student's probability of the class", ylabel="divergence, nats")
+    axes.set(xlim=(0, 1), ylim=(0, 3.6))
+    axes.legend(loc="upper center")
+    return figure
+
+
+@style.styled
+def students(found: pd.DataFrame) -> Figure:
+    """Test accuracy of every student with its 95 % interval, percent; rows of `compare`."""
+    datasets = list(dict.fromkeys(found["dataset"]))
+    names = list(dict.fromkeys(found["taught"]))
+    figure = style.figure(height=0.42 * len(names) + 1.3)
+    for axes, dataset in zip(
+        figure.subplots(1, len(datasets), sharey=True, squeeze=False)[0], datasets, strict=True
+    ):
+        part = found[found["dataset"] == dataset]
+        rows = [names.index(taught) for taught in part["taught"]]
+        error = np.stack([part["accuracy"] - part["low"], part["high"] - part["accuracy"]])
+        colours = [style.MEASURED if key != "teacher" else style.GREY for key in part["key"]]
+        for place, (row, colour) in enumerate(zip(rows, colours, strict=True)):
+            axes.errorbar(
+                part["accuracy"].iloc[place],
+                row,
+                # Rounding may leave an end of the interval a hair inside the point.
+                xerr=np.maximum(0, error[:, place : place + 1]),
+                fmt="o",
+                capsize=3,
+                color=colour,
+            )
+        vanilla = part.loc[part["key"] == "vanilla", "accuracy"]
+        axes.axvline(vanilla.iloc[0], color=style.GREY, lw=1, ls="--")
+        axes.set_title(data.spec(dataset).title)
+        axes.set_xlabel("test accuracy, %; bars: 95 %")
+    axes.set_yticks(range(len(names)), names)
+    axes.set_ylim(len(names) - 0.5, -0.5)
+    return figure
