@@ -44,6 +44,8 @@ class Method:
     activation_bits: float | None = 32
     simulated: bool = False
     """Whether the artifact imitates in float the arithmetic that it is named for."""
+    timed: bool = True
+    """Whether its speed is measured; not where another row's model has the same shape."""
     device: str | None = None
     """Where its models must run; None for wherever the machine runs best."""
     note: str = ""
@@ -74,6 +76,24 @@ def _lsq_bits(weight: int, activation: int = 32, ends: int | None = None) -> dic
     bits = {"weight_bits": weight, "activation_bits": activation}
     options = {**bits, "first_last_bits": ends, "start": "mean", "step_range": 0.2, **FINE_TUNING}
     return {**bits, "options": options}
+
+
+_ZHU = "Zhu et al., Visual Transformer Pruning, 2021"
+
+
+def _cut(score: str, r: float, **options) -> dict:
+    """Cutting a trained parent by a score until r of all its parameters are gone."""
+    return dict(
+        module="vitstudy.pruning.cut",
+        parents=("vtp-gates" if score == "gate" else "continued",),
+        options={"score": score, "r": r, **options},
+        timed=False,
+    )
+
+
+def _tuned(cut: str) -> dict:
+    """The short training of what a cut left."""
+    return dict(module="vitstudy.pruning.tune", parents=(cut,), options=FINE_TUNING)
 
 
 P = Published
@@ -156,15 +176,19 @@ METHODS = (
         "vtp-r0.1",
         "ViT-Pruning(r=0.1)",
         "Pruning",
-        "Zhu et al., Visual Transformer Pruning, 2021",
+        _ZHU,
         (P(88.36, 4.86, None, 301), P(74.46, 4.69, None, 302)),
+        note="a tenth of all parameters removed by gates, then fine-tuned",
+        **_tuned("vtp-r0.1-cut"),
     ),
     Method(
         "vtp-r0.2",
         "ViT-Pruning(r=0.2)",
         "Pruning",
-        "Zhu et al., Visual Transformer Pruning, 2021",
+        _ZHU,
         (P(80.56, 5.54, None, 254), P(64.27, 5.19, None, 272)),
+        note="a fifth of all parameters removed by gates, then fine-tuned",
+        **_tuned("vtp-r0.2-cut"),
     ),
     Method(
         "nystrom-m24",
@@ -196,6 +220,48 @@ METHODS = (
     ),
 )
 
+
+# Every score cuts a model that was trained on for as long as the gates were, and what it leaves is
+# fine-tuned for as long again; `continued-twice` is trained for both without a cut.
+_PRUNED = [
+    (
+        Method(
+            f"{key}-r{r}-cut",
+            f"{title} (r={r}), before fine-tuning",
+            "Pruning",
+            reference,
+            beneath=f"vtp-r{r}",
+            note=f"{what}, nothing trained after it",
+            **_cut(score, r, **options),
+        ),
+        Method(
+            f"{key}-r{r}",
+            f"{title} (r={r})",
+            "Pruning",
+            reference,
+            beneath=f"vtp-r{r}",
+            note=what,
+            **{**_tuned(f"{key}-r{r}-cut"), "timed": score in ("taylor", "kl")},
+        ),
+    )
+    for r in (0.1, 0.2)
+    for key, score, title, reference, what, options in (
+        ("vtp", "gate", "ViT-Pruning", _ZHU, "cut by the gates", {}),
+        (
+            *("taylor", "taylor", "Pruning by Eq. 7", "the papers' Eq. 7"),
+            *("cut by the squared first-order change of the loss", {"images": 1_024}),
+        ),
+        (
+            *("kl", "kl", "Pruning by Eq. 8", "Yu and Wu, A Unified Pruning Framework, 2021"),
+            *("heads and MLP groups cut by the outputs' divergence", {"images": 64, "groups": 8}),
+        ),
+        (
+            *("magnitude", "magnitude", "Pruning by magnitude", "none"),
+            *("control: cut by the mean size of the weights", {}),
+        ),
+        ("random", "random", "Pruning at random", "none", "control: cut by chance", {}),
+    )
+]
 
 _QAT, _ESSER = "Quantization (QAT)", "Esser et al., Learned Step Size Quantization, 2019"
 _DEFOSSEZ = METHODS[4].reference
@@ -274,6 +340,42 @@ VARIANTS = (
         options={"bytes_of": "diffq"},
         parents=("diffq",),
         note="control: a dense network of as many bytes, trained as long",
+    ),
+    Method(
+        "vtp-gates",
+        "ViT-Pruning, gates trained, nothing cut",
+        "Pruning",
+        _ZHU,
+        beneath="vtp-r0.1",
+        module="vitstudy.pruning.gates",
+        options={"penalty": 1e-3, "gate_range": 1.0, **FINE_TUNING},
+        parents=("vanilla",),
+        timed=False,
+        note="the baseline trained on with its dimensions behind soft gates, which cost l1",
+    ),
+    Method(
+        "continued-twice",
+        "Vanilla ViT, trained on twice",
+        "-",
+        "none",
+        beneath="vtp-r0.1",
+        module="vitstudy.finetuning",
+        options=FINE_TUNING,
+        parents=("continued",),
+        timed=False,
+        note="control: the baseline fine-tuned for the steps of gates and fine-tuning, in float",
+    ),
+    *(each for pair in _PRUNED for each in pair if each.key not in ("vtp-r0.1", "vtp-r0.2")),
+    Method(
+        "skip-r0.2",
+        "Skip-dimension model (r=0.2)",
+        "Pruning",
+        "Yu and Wu, A Unified Pruning Framework for Vision Transformers, 2021",
+        beneath="vtp-r0.2",
+        module="vitstudy.pruning.skip",
+        options={"penalty": 1e-3, "gate_range": 1.0, "r": 0.2, **FINE_TUNING},
+        parents=("vanilla",),
+        note="whole blocks behind gates too, learned with the divergence of Eq. 8 in the loss",
     ),
 )
 
