@@ -79,13 +79,14 @@ def _lsq_bits(weight: int, activation: int = 32, ends: int | None = None) -> dic
 
 
 _ZHU = "Zhu et al., Visual Transformer Pruning, 2021"
+_YU = "Yu and Wu, A Unified Pruning Framework for Vision Transformers, 2021"
 
 
-def _cut(score: str, r: float, **options) -> dict:
+def _cut(parent: str, score: str, r: float, **options) -> dict:
     """Cutting a trained parent by a score until r of all its parameters are gone."""
     return dict(
         module="vitstudy.pruning.cut",
-        parents=("vtp-gates" if score == "gate" else "continued",),
+        parents=(parent,),
         options={"score": score, "r": r, **options},
         timed=False,
     )
@@ -232,7 +233,7 @@ _PRUNED = [
             reference,
             beneath=f"vtp-r{r}",
             note=f"{what}, nothing trained after it",
-            **_cut(score, r, **options),
+            **_cut(parent, score, r, **options),
         ),
         Method(
             f"{key}-r{r}",
@@ -245,22 +246,30 @@ _PRUNED = [
         ),
     )
     for r in (0.1, 0.2)
-    for key, score, title, reference, what, options in (
-        ("vtp", "gate", "ViT-Pruning", _ZHU, "cut by the gates", {}),
+    for key, parent, score, title, reference, what, options in (
+        ("vtp", "vtp-gates", "gate", "ViT-Pruning", _ZHU, "cut by the gates", {}),
         (
-            *("taylor", "taylor", "Pruning by Eq. 7", "the papers' Eq. 7"),
+            *("vtp-slow", "vtp-gates-slow", "gate", "ViT-Pruning, slow gates", _ZHU),
+            *("cut by gates that hardly moved", {}),
+        ),
+        (
+            *("taylor", "continued", "taylor", "Pruning by Eq. 7", "the papers' Eq. 7"),
             *("cut by the squared first-order change of the loss", {"images": 1_024}),
         ),
         (
-            *("kl", "kl", "Pruning by Eq. 8", "Yu and Wu, A Unified Pruning Framework, 2021"),
-            *("heads and MLP groups cut by the outputs' divergence", {"images": 64, "groups": 8}),
+            *("kl", "continued", "kl", "Pruning by Eq. 8", _YU),
+            *("heads and MLP groups cut by the outputs' divergence", {"images": 64, "groups": 16}),
         ),
         (
-            *("magnitude", "magnitude", "Pruning by magnitude", "none"),
+            *("magnitude", "continued", "magnitude", "Pruning by magnitude", "none"),
             *("control: cut by the mean size of the weights", {}),
         ),
-        ("random", "random", "Pruning at random", "none", "control: cut by chance", {}),
+        (
+            *("random", "continued", "random", "Pruning at random", "none"),
+            *("control: cut by chance", {}),
+        ),
     )
+    if (key, r) != ("vtp-slow", 0.1)
 ]
 
 _QAT, _ESSER = "Quantization (QAT)", "Esser et al., Learned Step Size Quantization, 2019"
@@ -354,6 +363,18 @@ VARIANTS = (
         note="the baseline trained on with its dimensions behind soft gates, which cost l1",
     ),
     Method(
+        "vtp-gates-slow",
+        "ViT-Pruning, slow gates, nothing cut",
+        "Pruning",
+        _ZHU,
+        beneath="vtp-r0.2",
+        module="vitstudy.pruning.gates",
+        options={"penalty": 1e-3, "gate_range": None, **FINE_TUNING},
+        parents=("vanilla",),
+        timed=False,
+        note="gates learn at the network's own rate, as a plain fine-tuning has them",
+    ),
+    Method(
         "continued-twice",
         "Vanilla ViT, trained on twice",
         "-",
@@ -370,7 +391,7 @@ VARIANTS = (
         "skip-r0.2",
         "Skip-dimension model (r=0.2)",
         "Pruning",
-        "Yu and Wu, A Unified Pruning Framework for Vision Transformers, 2021",
+        _YU,
         beneath="vtp-r0.2",
         module="vitstudy.pruning.skip",
         options={"penalty": 1e-3, "gate_range": 1.0, "r": 0.2, **FINE_TUNING},

@@ -205,11 +205,16 @@ def set_speed(model: nn.Module, speed: float) -> None:
 
 
 def compress(context: Context) -> nn.Module:
-    """The baseline trained on, its dimensions behind soft gates under an l1 penalty."""
+    """The baseline trained on, its dimensions behind soft gates under an l1 penalty.
+
+    `gate_range` is how far a gate can go in the training; None lets gates learn at the rate of the
+    network, which in a short training leaves all of them near 1.
+    """
     options = context.options
     model = models.changed(context.model(), __name__)
     recipe = finetuning.recipe(context)
-    set_speed(model, finetuning.rate_to_travel(options["gate_range"], recipe))
+    if options["gate_range"] is not None:
+        set_speed(model, finetuning.rate_to_travel(options["gate_range"], recipe))
     task = training.cross_entropy(recipe.label_smoothing)
 
     def loss(runner: nn.Module, *batch: Tensor) -> Tensor:

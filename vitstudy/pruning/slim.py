@@ -28,8 +28,8 @@ from vitstudy.errors import UserError
 
 KINDS = ("attention_input", "query_key", "value", "mlp_input", "hidden")
 SLACK = 0.005
-"""Share of the parameters by which a cut may go beyond r: units of many dimensions do not divide
-it, and scores are compared at the same r."""
+"""Share of the parameters beyond r from which on a cut of fewer is looked for: large units do not
+divide r, and scores are compared at the same r."""
 
 Masks = dict[str, Tensor]
 """By `blocks.<n>.<kind>`: whether each dimension stays, bool (dimensions,); by `blocks.<n>`, where
@@ -126,8 +126,8 @@ def removed(masks: Masks, shape: Shape) -> float:
 def select(scores: Scores, shape: Shape, r: float) -> Masks:
     """Masks without the lowest-scored units of all layers, so many that r of the parameters go.
 
-    r: share of all the model's parameters, 0 <= r < 1, reached and exceeded by `SLACK` at most
-    where the units allow it: near r, a unit too large is passed over for the next one. The unit
+    r: share of all the model's parameters, 0 <= r < 1. Where the last unit goes beyond it by more
+    than `SLACK`, those next in the order are tried in its place until one goes less far. The unit
     that scores highest in each layer stays; where units are blocks, so does the best block. Equal
     scores go in the order of the layers. Raises UserError for r outside its range, for one that
     would empty a layer, and for scores that are no numbers.
@@ -142,6 +142,7 @@ def select(scores: Scores, shape: Shape, r: float) -> Masks:
         if not len(values) or dims[name] % len(values):
             raise UserError(f"{name}: {len(values)} units do not divide {dims[name]} dimensions")
     order = _order(scores)
+    ranks = _ranks(order, scores)
 
     def masks(gone: dict[str, Tensor]) -> Masks:
         return {
@@ -149,11 +150,10 @@ def select(scores: Scores, shape: Shape, r: float) -> Masks:
         }
 
     def prefix(count: int) -> dict[str, Tensor]:
-        return {name: rank < count for name, rank in _ranks(order, scores).items()}
+        return {name: rank < count for name, rank in ranks.items()}
 
     low, high = 0, len(order)
-    if removed(masks(prefix(high)), shape) < r:
-        most = removed(masks(prefix(high)), shape)
+    if (most := removed(masks(prefix(high)), shape)) < r:
         raise UserError(
             f"r={r} would empty a layer: with one unit left in each, {most:.3f} of the parameters "
             "can go"
@@ -163,18 +163,18 @@ def select(scores: Scores, shape: Shape, r: float) -> Masks:
         low, high = (
             (low, middle) if removed(masks(prefix(middle)), shape) >= r else (middle + 1, high)
         )
-    fewest = prefix(low)
-    if removed(masks(fewest), shape) <= r + SLACK:
-        return tidy(masks(fewest), shape)
-    gone = prefix(low - 1)
+    best = masks(prefix(low))
+    over, gone = removed(best, shape), prefix(max(low - 1, 0))
     for name, unit in order[low:]:
+        if over <= r + SLACK:
+            break
         gone[name][unit] = True
         share = removed(masks(gone), shape)
-        if r <= share <= r + SLACK:
-            return tidy(masks(gone), shape)
-        if share > r:
+        if r <= share < over:
+            best, over = masks(gone), share
+        if share >= r:
             gone[name][unit] = False
-    return tidy(masks(fewest), shape)
+    return tidy(best, shape)
 
 
 def _order(scores: Scores) -> list[tuple[str, int]]:
@@ -202,6 +202,8 @@ def uniform(shape: Shape, keep: float, kinds: tuple[str, ...] = KINDS) -> Masks:
 
     0 < keep <= 1, rounded to whole dimensions. Raises UserError where that empties a layer.
     """
+    if not 0 < keep <= 1:
+        raise UserError(f"keep={keep} is no share of the dimensions; valid: 0 < keep <= 1")
     masks = full(shape)
     for name, mask in masks.items():
         kind = name.split(".")[-1]
@@ -209,9 +211,9 @@ def uniform(shape: Shape, keep: float, kinds: tuple[str, ...] = KINDS) -> Masks:
             continue
         rows = mask.view(shape.heads if kind in ("query_key", "value") else 1, -1)
         count = round(keep * rows.shape[1])
-        if not 0 < count <= rows.shape[1]:
+        if not count:
             raise UserError(
-                f"keep={keep} leaves {count} of {rows.shape[1]} dimensions of {name}; valid: "
+                f"keep={keep} leaves {name} none of {rows.shape[1]} dimensions; valid: "
                 f"{1 / rows.shape[1]:.3g} <= keep <= 1"
             )
         rows[:, count:] = False
