@@ -49,6 +49,8 @@ class Method:
     activation_bits: float | None = 32
     simulated: bool = False
     """Whether the artifact imitates in float the arithmetic that it is named for."""
+    timed: bool = True
+    """Whether its speed is measured; not where another row's model has the same shape."""
     device: str | None = None
     """Where its models must run; None for wherever the machine runs best."""
     note: str = ""
@@ -104,6 +106,25 @@ _DEIT = dict(
 def _deit(target: str = "hard", *, token: bool = True, tiny: bool = False, again: bool = False):
     """What each head learns, with DeiT's equal weights for both."""
     return {"target": target, "weight": 0.5, "token": token, "tiny": tiny, "again": again}
+
+
+_ZHU = "Zhu et al., Visual Transformer Pruning, 2021"
+_YU = "Yu and Wu, A Unified Pruning Framework for Vision Transformers, 2021"
+
+
+def _cut(parent: str, score: str, r: float, **options) -> dict:
+    """Cutting a trained parent by a score until r of all its parameters are gone."""
+    return dict(
+        module="vitstudy.pruning.cut",
+        parents=(parent,),
+        options={"score": score, "r": r, **options},
+        timed=False,
+    )
+
+
+def _tuned(cut: str) -> dict:
+    """The short training of what a cut left."""
+    return dict(module="vitstudy.pruning.tune", parents=(cut,), options=FINE_TUNING)
 
 
 P = Published
@@ -192,15 +213,19 @@ METHODS = (
         "vtp-r0.1",
         "ViT-Pruning(r=0.1)",
         "Pruning",
-        "Zhu et al., Visual Transformer Pruning, 2021",
+        _ZHU,
         (P(88.36, 4.86, None, 301), P(74.46, 4.69, None, 302)),
+        note="a tenth of all parameters removed by gates, then fine-tuned",
+        **_tuned("vtp-r0.1-cut"),
     ),
     Method(
         "vtp-r0.2",
         "ViT-Pruning(r=0.2)",
         "Pruning",
-        "Zhu et al., Visual Transformer Pruning, 2021",
+        _ZHU,
         (P(80.56, 5.54, None, 254), P(64.27, 5.19, None, 272)),
+        note="a fifth of all parameters removed by gates, then fine-tuned",
+        **_tuned("vtp-r0.2-cut"),
     ),
     Method(
         "nystrom-m24",
@@ -239,6 +264,56 @@ METHODS = (
     ),
 )
 
+
+# Every score cuts a model that was trained on for as long as the gates were, and what it leaves is
+# fine-tuned for as long again; `continued-twice` is trained for both without a cut.
+_PRUNED = [
+    (
+        Method(
+            f"{key}-r{r}-cut",
+            f"{title} (r={r}), before fine-tuning",
+            "Pruning",
+            reference,
+            beneath=f"vtp-r{r}",
+            note=f"{what}, nothing trained after it",
+            **_cut(parent, score, r, **options),
+        ),
+        Method(
+            f"{key}-r{r}",
+            f"{title} (r={r})",
+            "Pruning",
+            reference,
+            beneath=f"vtp-r{r}",
+            note=what,
+            **{**_tuned(f"{key}-r{r}-cut"), "timed": score in ("taylor", "kl")},
+        ),
+    )
+    for r in (0.1, 0.2)
+    for key, parent, score, title, reference, what, options in (
+        ("vtp", "vtp-gates", "gate", "ViT-Pruning", _ZHU, "cut by the gates", {}),
+        (
+            *("vtp-slow", "vtp-gates-slow", "gate", "ViT-Pruning, slow gates", _ZHU),
+            *("cut by gates that hardly moved", {}),
+        ),
+        (
+            *("taylor", "continued", "taylor", "Pruning by Eq. 7", "the papers' Eq. 7"),
+            *("cut by the squared first-order change of the loss", {"images": 1_024}),
+        ),
+        (
+            *("kl", "continued", "kl", "Pruning by Eq. 8", _YU),
+            *("heads and MLP groups cut by the outputs' divergence", {"images": 64, "groups": 16}),
+        ),
+        (
+            *("magnitude", "continued", "magnitude", "Pruning by magnitude", "none"),
+            *("control: cut by the mean size of the weights", {}),
+        ),
+        (
+            *("random", "continued", "random", "Pruning at random", "none"),
+            *("control: cut by chance", {}),
+        ),
+    )
+    if (key, r) != ("vtp-slow", 0.1)
+]
 
 _QAT, _ESSER = "Quantization (QAT)", "Esser et al., Learned Step Size Quantization, 2019"
 _FQ_VIT, _DEFOSSEZ = METHODS[2], METHODS[4].reference
@@ -432,6 +507,54 @@ SWEEP = (
         note="of pretrained profiles: the token learns from the study's own teacher",
         **{**_DEIT, "parents_of_pretrained": None},
         options=_deit(again=True),
+    ),
+    Method(
+        "vtp-gates",
+        "ViT-Pruning, gates trained, nothing cut",
+        "Pruning",
+        _ZHU,
+        beneath="vtp-r0.1",
+        module="vitstudy.pruning.gates",
+        options={"penalty": 1e-3, "gate_range": 1.0, **FINE_TUNING},
+        parents=("vanilla",),
+        timed=False,
+        note="the baseline trained on with its dimensions behind soft gates, which cost l1",
+    ),
+    Method(
+        "vtp-gates-slow",
+        "ViT-Pruning, slow gates, nothing cut",
+        "Pruning",
+        _ZHU,
+        beneath="vtp-r0.2",
+        module="vitstudy.pruning.gates",
+        options={"penalty": 1e-3, "gate_range": None, **FINE_TUNING},
+        parents=("vanilla",),
+        timed=False,
+        note="gates learn at the network's own rate, as a plain fine-tuning has them",
+    ),
+    Method(
+        "continued-twice",
+        "Vanilla ViT, trained on twice",
+        "-",
+        "none",
+        beneath="vtp-r0.1",
+        module="vitstudy.finetuning",
+        options=FINE_TUNING,
+        parents=("continued",),
+        timed=False,
+        note="control: the baseline fine-tuned for the steps of gates and fine-tuning, in float",
+    ),
+    *(each for pair in _PRUNED for each in pair if each.key not in ("vtp-r0.1", "vtp-r0.2")),
+    Method(
+        "skip-r0.2",
+        "Skip-dimension model (r=0.2)",
+        "Pruning",
+        _YU,
+        beneath="vtp-r0.2",
+        module="vitstudy.pruning.skip",
+        options={"penalty": 1e-3, "gate_range": 1.0, "r": 0.2, **FINE_TUNING},
+        parents=("vanilla",),
+        note="whole blocks behind gates too, learned with the divergence of Eq. 8 in the loss",
     ),
 )
 

@@ -128,6 +128,12 @@ class Profile:
 DIGITS = ("digits", "digit-pairs")
 CIFAR = ("cifar10", "cifar100")
 
+SCORES_AT_A_TENTH = tuple(
+    f"{score}-r0.1{cut}"
+    for score in ("taylor", "kl", "magnitude", "random")
+    for cut in ("-cut", "")
+)
+
 _digits = Profile(
     "digits",
     "Digits and pairs of digits, a ViT of 0.13 M parameters",
@@ -176,7 +182,10 @@ PROFILES = {
             ),
             recipes=(Recipe(steps=30, batch_size=16),) * 2,
             limit=(256, 64, 64, 128),
-            leaves_out=("lsq-w3a3", "lsq-w2a2", "soft-usual", "soft-t1", "soft-t8", "deit-again"),
+            leaves_out=(
+                *("lsq-w3a3", "lsq-w2a2", "soft-usual", "soft-t1", "soft-t8", "deit-again"),
+                *SCORES_AT_A_TENTH,
+            ),
             sweep=False,
             speed_rounds=3,
             speed_batch=16,

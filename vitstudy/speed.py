@@ -67,7 +67,7 @@ def _timed_cells(profile: profiles.Profile, device: str) -> list[Cell]:
     found = []
     for cell in study.cells(profile.name):
         method, record = methods.get(cell.method), study.read(cell)
-        if cell.seed != profile.seeds[0] or method.simulated:
+        if cell.seed != profile.seeds[0] or method.simulated or not method.timed:
             continue
         if method.device not in (None, device):
             continue

@@ -1,0 +1,1 @@
+"""Pruning: dimensions scored, cut at the lowest scores, and physically removed."""
