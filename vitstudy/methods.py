@@ -76,6 +76,20 @@ def _lsq_bits(weight: int, activation: int = 32, ends: int | None = None) -> dic
     return {**bits, "options": options}
 
 
+_NYSTROM = dict(module="vitstudy.attention.nystrom", parents=("vanilla",))
+_FINE_TUNED = "landmarks: segment means, the class token in the first; fine-tuned from the baseline"
+
+
+def _landmarks(number: int | None, class_token: str = "segment", **training) -> dict:
+    """Landmarks of Nyström attention, None for all tokens; untrained where nothing else is said."""
+    return {
+        "options": {
+            **{"num_landmarks": number, "class_token": class_token, "iterations": 6},
+            **(training or {"steps": 0}),
+        }
+    }
+
+
 P = Published
 METHODS = (
     Method(
@@ -172,6 +186,9 @@ METHODS = (
         "Low-rank Approximation",
         "Xiong et al., Nyströmformer, 2021",
         (P(65.91, 4.67, None, 327), P(38.51, 4.77, None, 327)),
+        note=_FINE_TUNED,
+        **_NYSTROM,
+        **_landmarks(24, **FINE_TUNING),
     ),
     Method(
         "nystrom-m32",
@@ -179,6 +196,9 @@ METHODS = (
         "Low-rank Approximation",
         "Xiong et al., Nyströmformer, 2021",
         (P(75.94, 4.57, None, 327), P(50.31, 4.65, None, 327)),
+        note=_FINE_TUNED,
+        **_NYSTROM,
+        **_landmarks(32, **FINE_TUNING),
     ),
     Method(
         "nystrom-m64",
@@ -186,6 +206,9 @@ METHODS = (
         "Low-rank Approximation",
         "Xiong et al., Nyströmformer, 2021",
         (P(91.70, 4.38, None, 327), P(74.01, 4.46, None, 327)),
+        note=_FINE_TUNED,
+        **_NYSTROM,
+        **_landmarks(64, **FINE_TUNING),
     ),
     Method(
         "deit-base+dynamic",
@@ -199,6 +222,10 @@ METHODS = (
 
 _QAT, _ESSER = "Quantization (QAT)", "Esser et al., Learned Step Size Quantization, 2019"
 _DEFOSSEZ = METHODS[4].reference
+_XIONG, _DROP_IN = (
+    "Xiong et al., Nyströmformer, 2021",
+    "the baseline's weights, not trained further",
+)
 VARIANTS = (
     *(
         Method(
@@ -274,6 +301,42 @@ VARIANTS = (
         options={"bytes_of": "diffq"},
         parents=("diffq",),
         note="control: a dense network of as many bytes, trained as long",
+    ),
+    *(
+        Method(
+            key,
+            title,
+            "Low-rank Approximation",
+            _XIONG,
+            beneath=row,
+            note=note,
+            **_NYSTROM,
+            **_landmarks(*options),
+        )
+        for key, row, title, note, options in (
+            ("nystrom-m8-dropin", "nystrom-m24", "Nyström, m=8, drop-in", _DROP_IN, (8,)),
+            (
+                "nystrom-m8-class-dropin",
+                "nystrom-m24",
+                "Nyström, m=8, class token a landmark, drop-in",
+                f"{_DROP_IN}; the class token is a landmark of its own, not one of a segment",
+                (8, "own"),
+            ),
+            ("nystrom-m24-dropin", "nystrom-m24", "Nyström, m=24, drop-in", _DROP_IN, (24,)),
+            ("nystrom-m32-dropin", "nystrom-m32", "Nyström, m=32, drop-in", _DROP_IN, (32,)),
+            ("nystrom-m64-dropin", "nystrom-m64", "Nyström, m=64, drop-in", _DROP_IN, (64,)),
+        )
+    ),
+    Method(
+        "nystrom-all",
+        "Nyström, as many landmarks as tokens",
+        "Low-rank Approximation",
+        _XIONG,
+        beneath="nystrom-m64",
+        module="vitstudy.attention.spectrum",
+        parents=("vanilla",),
+        note="control: softmax attention again; what its matrices are like is analysed here",
+        **_landmarks(None),
     ),
 )
 
