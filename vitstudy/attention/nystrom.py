@@ -12,6 +12,8 @@ depthwise convolution of V, which would be new weights, is left out (`nystrom_co
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
 import torch
 import torch.nn.functional as F
@@ -223,17 +225,41 @@ def nystrom_macs(tokens: int, num_landmarks: int, width: int, heads: int, iterat
 # -- the layer ------------------------------------------------------------------------------------
 
 
+@dataclass(frozen=True)
+class ByLandmarks:
+    """What a layer calls with its q, k and v (B, h, N, d) in the place of softmax attention."""
+
+    num_landmarks: int
+    own: int
+    iterations: int
+    scale: float
+
+    def __call__(
+        self, q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None = None, is_causal: bool = False
+    ) -> Tensor:
+        if mask is not None or is_causal:
+            raise ValueError("Nyström attention takes no mask: an image has all its tokens")
+        return nystrom_attention(
+            q,
+            k,
+            v,
+            self.num_landmarks,
+            scale=self.scale,
+            own=self.own,
+            iterations=self.iterations,
+        )
+
+
 class NystromAttention(nn.Module):
-    """timm's `Attention` with `nystrom_attention` in the place of the softmax over all pairs.
+    """timm's `Attention` that attends by landmarks.
 
     It takes over the layers, under the same names, so the weights' file does not change.
     """
 
-    def __init__(self, attention: Attention, num_landmarks: int, own: int, iterations: int):
+    def __init__(self, attention: Attention, attend: ByLandmarks):
         super().__init__()
-        self.num_landmarks, self.own, self.iterations = num_landmarks, own, iterations
+        self.attend, self.scale = attend, attention.scale
         self.num_heads, self.head_dim = attention.num_heads, attention.head_dim
-        self.scale = attention.scale
         self.qkv, self.proj, self.proj_drop = attention.qkv, attention.proj, attention.proj_drop
         self.q_norm, self.k_norm = attention.q_norm, attention.k_norm
         self.norm = getattr(attention, "norm", nn.Identity())  # absent from older timm
@@ -249,31 +275,35 @@ class NystromAttention(nn.Module):
     def forward(
         self, x: Tensor, attn_mask: Tensor | None = None, is_causal: bool = False
     ) -> Tensor:
-        if attn_mask is not None or is_causal:
-            raise ValueError("Nyström attention takes no mask: an image has all its tokens")
-        x = nystrom_attention(
-            *self.heads(x),
-            self.num_landmarks,
-            scale=self.scale,
-            own=self.own,
-            iterations=self.iterations,
-        )
+        x = self.attend(*self.heads(x), attn_mask, is_causal)
         x = x.transpose(1, 2).flatten(2)  # (B, N, h d)
         return self.proj_drop(self.proj(self.norm(x)))
 
     def extra_repr(self) -> str:
-        return f"num_landmarks={self.num_landmarks}, own={self.own}, iterations={self.iterations}"
+        return str(self.attend)
 
 
-def _why_not(attention: nn.Module) -> str | None:
-    """Why `NystromAttention` cannot take over an attention; None where it can."""
-    if type(attention) is not Attention:
-        return f"is {type(attention).__name__}"
-    if getattr(attention, "gate", None) is not None:
-        return "has a gate"
-    if attention.attn_drop.p:
-        return "has dropout on its attention matrix, which is never formed here"
-    return None
+def attends_by_landmarks(module: nn.Module) -> bool:
+    return isinstance(getattr(module, "attend", None), ByLandmarks)
+
+
+def _take_over(attention: nn.Module, attend: ByLandmarks, name: str) -> nn.Module:
+    """`attention` attending by landmarks; raises UserError where it cannot.
+
+    timm's own is replaced. A layer of the study with `heads(x)` and `attend(q, k, v)`, such as a
+    pruned one, keeps its heads and is given another `attend`.
+    """
+    only = "Nyström attention replaces softmax attention of timm's plain kind alone"
+    if type(attention) is Attention:
+        if getattr(attention, "gate", None) is not None or attention.attn_drop.p:
+            raise UserError(f"{name} has a gate or dropout on its attention matrix: {only}")
+        return NystromAttention(attention, attend)
+    if attends_by_landmarks(attention):
+        raise UserError(f"{name} attends by landmarks already: {only}")
+    if not all(callable(getattr(attention, part, None)) for part in ("heads", "attend")):
+        raise UserError(f"{name} is {type(attention).__name__}: {only}")
+    attention.attend = attend
+    return attention
 
 
 def num_tokens(model: VisionTransformer) -> int:
@@ -306,16 +336,16 @@ def replace_attention(
         )
     if type(iterations) is not int or iterations < 1:
         raise UserError(f"iterations is {iterations}; valid: a whole number from 1 on")
-    found = [(f"blocks.{i}.attn", getattr(b, "attn", None)) for i, b in enumerate(model.blocks)]
-    if not found:
+    if not len(model.blocks):
         raise UserError("the model has no blocks, so no attention that could be replaced")
-    for name, attention in found:
-        if reason := _why_not(attention):
-            raise UserError(
-                f"{name} {reason}: Nyström attention replaces timm's softmax attention alone"
-            )
-    for block in model.blocks:
-        block.attn = NystromAttention(block.attn, num_landmarks, own, iterations)
+    layers = []
+    for index, block in enumerate(model.blocks):
+        attention = getattr(block, "attn", None)
+        scale = getattr(attention, "scale", 1.0)
+        attend = ByLandmarks(num_landmarks, own, iterations, scale)
+        layers.append(_take_over(attention, attend, f"blocks.{index}.attn"))
+    for block, layer in zip(model.blocks, layers, strict=True):
+        block.attn = layer
     return model
 
 
@@ -338,7 +368,7 @@ def approximated(context: Context) -> VisionTransformer:
         iterations=options["iterations"],
     )
     for name, module in model.named_modules():
-        if isinstance(module, NystromAttention):
+        if attends_by_landmarks(module):
             context.touched(name)
     return model
 
@@ -359,11 +389,11 @@ def queries_and_keys(context: Context, model: nn.Module) -> list[tuple[Tensor, T
     """q and k (images, h, n, d), float64 on the CPU, in each layer of a Nyström model."""
     found: list[tuple[Tensor, Tensor]] = []
 
-    def keep(layer: NystromAttention, given: tuple[Tensor]) -> None:
+    def keep(layer: nn.Module, given: tuple[Tensor]) -> None:
         q, k, _ = layer.heads(given[0])
         found.append((q.double().cpu(), k.double().cpu()))
 
-    layers = [module for module in model.modules() if isinstance(module, NystromAttention)]
+    layers = [module for module in model.modules() if attends_by_landmarks(module)]
     hooks = [layer.register_forward_pre_hook(keep) for layer in layers]
     try:
         context.evaluate(model, context.data.calibration.head(ANALYSED))
@@ -378,12 +408,12 @@ def analyse(context: Context, model: nn.Module) -> dict[str, np.ndarray]:
 
     `error` of the n x n matrix, `residual` of the inverse: relative, means over images and heads.
     """
-    layer, errors, left = model.blocks[0].attn, [], []
+    attend, errors, left = model.blocks[0].attn.attend, [], []
     for q, k in queries_and_keys(context, model):
-        options = {"own": layer.own, "iterations": layer.iterations}
-        matrix = nystrom_matrix(q, k, layer.num_landmarks, layer.scale, **options)
-        errors.append(relative_error(matrix, softmax_matrix(q, k, layer.scale)))
-        chosen = (landmarks(x, layer.num_landmarks, layer.own) for x in (q, k))
-        a = landmark_kernel(*chosen, layer.scale)
-        left.append(inverse_residual(a, iterative_inverse(a, layer.iterations)).mean())
+        options = {"own": attend.own, "iterations": attend.iterations}
+        matrix = nystrom_matrix(q, k, attend.num_landmarks, attend.scale, **options)
+        errors.append(relative_error(matrix, softmax_matrix(q, k, attend.scale)))
+        chosen = (landmarks(x, attend.num_landmarks, attend.own) for x in (q, k))
+        a = landmark_kernel(*chosen, attend.scale)
+        left.append(inverse_residual(a, iterative_inverse(a, attend.iterations)).mean())
     return {"error": torch.stack(errors).numpy(), "residual": torch.stack(left).numpy()}
