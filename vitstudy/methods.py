@@ -127,6 +127,20 @@ def _tuned(cut: str) -> dict:
     return dict(module="vitstudy.pruning.tune", parents=(cut,), options=FINE_TUNING)
 
 
+_NYSTROM = dict(module="vitstudy.attention.nystrom", parents=("vanilla",))
+_FINE_TUNED = "landmarks: segment means, the class token in the first; fine-tuned from the baseline"
+
+
+def _landmarks(number: int | None, class_token: str = "segment", **training) -> dict:
+    """Landmarks of Nyström attention, None for all tokens; untrained where nothing else is said."""
+    return {
+        "options": {
+            **{"num_landmarks": number, "class_token": class_token, "iterations": 6},
+            **(training or {"steps": 0}),
+        }
+    }
+
+
 P = Published
 METHODS = (
     Method(
@@ -233,6 +247,9 @@ METHODS = (
         "Low-rank Approximation",
         "Xiong et al., Nyströmformer, 2021",
         (P(65.91, 4.67, None, 327), P(38.51, 4.77, None, 327)),
+        note=_FINE_TUNED,
+        **_NYSTROM,
+        **_landmarks(24, **FINE_TUNING),
     ),
     Method(
         "nystrom-m32",
@@ -240,6 +257,9 @@ METHODS = (
         "Low-rank Approximation",
         "Xiong et al., Nyströmformer, 2021",
         (P(75.94, 4.57, None, 327), P(50.31, 4.65, None, 327)),
+        note=_FINE_TUNED,
+        **_NYSTROM,
+        **_landmarks(32, **FINE_TUNING),
     ),
     Method(
         "nystrom-m64",
@@ -247,6 +267,9 @@ METHODS = (
         "Low-rank Approximation",
         "Xiong et al., Nyströmformer, 2021",
         (P(91.70, 4.38, None, 327), P(74.01, 4.46, None, 327)),
+        note=_FINE_TUNED,
+        **_NYSTROM,
+        **_landmarks(64, **FINE_TUNING),
     ),
     Method(
         "deit-base+dynamic",
@@ -430,17 +453,6 @@ VARIANTS = (
     ),
     _same_bytes("diffq"),
     _same_bytes("diffq-finetuned"),
-)
-
-# Points of the bit-width sweep that are no row or variant of their own: one figure shows them.
-SWEEP = (
-    *(_rounded(bits) for bits in (8, 7, 6, 5, 3, 2)),
-    *(_fq_vit(bits) for bits in (7, 6, 5, 4, 3, 2)),
-    *(_lsq(bits) for bits in (7, 6, 5, 3, 2)),
-    *(
-        _diffq(f"diffq-p{penalty:g}", f"penalty {penalty:g}", "fine-tuned", penalty=penalty)
-        for penalty in (0.1, 0.3, 3.0, 10.0)
-    ),
     Method(
         "teacher",
         "The teacher, a residual CNN",
@@ -555,6 +567,53 @@ SWEEP = (
         options={"penalty": 1e-3, "gate_range": 1.0, "r": 0.2, **FINE_TUNING},
         parents=("vanilla",),
         note="whole blocks behind gates too, learned with the divergence of Eq. 8 in the loss",
+    ),
+    *(
+        Method(
+            key,
+            title,
+            "Low-rank Approximation",
+            _XIONG,
+            beneath=row,
+            note=note,
+            **_NYSTROM,
+            **_landmarks(*options),
+        )
+        for key, row, title, note, options in (
+            ("nystrom-m8-dropin", "nystrom-m24", "Nyström, m=8, drop-in", _DROP_IN, (8,)),
+            (
+                "nystrom-m8-class-dropin",
+                "nystrom-m24",
+                "Nyström, m=8, class token a landmark, drop-in",
+                f"{_DROP_IN}; the class token is a landmark of its own, not one of a segment",
+                (8, "own"),
+            ),
+            ("nystrom-m24-dropin", "nystrom-m24", "Nyström, m=24, drop-in", _DROP_IN, (24,)),
+            ("nystrom-m32-dropin", "nystrom-m32", "Nyström, m=32, drop-in", _DROP_IN, (32,)),
+            ("nystrom-m64-dropin", "nystrom-m64", "Nyström, m=64, drop-in", _DROP_IN, (64,)),
+        )
+    ),
+    Method(
+        "nystrom-all",
+        "Nyström, as many landmarks as tokens",
+        "Low-rank Approximation",
+        _XIONG,
+        beneath="nystrom-m64",
+        module="vitstudy.attention.spectrum",
+        parents=("vanilla",),
+        note="control: softmax attention again; what its matrices are like is analysed here",
+        **_landmarks(None),
+    ),
+)
+
+# Points of the bit-width sweep that are no row or variant of their own: one figure shows them.
+SWEEP = (
+    *(_rounded(bits) for bits in (8, 7, 6, 5, 3, 2)),
+    *(_fq_vit(bits) for bits in (7, 6, 5, 4, 3, 2)),
+    *(_lsq(bits) for bits in (7, 6, 5, 3, 2)),
+    *(
+        _diffq(f"diffq-p{penalty:g}", f"penalty {penalty:g}", "fine-tuned", penalty=penalty)
+        for penalty in (0.1, 0.3, 3.0, 10.0)
     ),
 )
 

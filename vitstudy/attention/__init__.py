@@ -1,0 +1,1 @@
+"""Attention that costs less than a softmax over all pairs of tokens."""

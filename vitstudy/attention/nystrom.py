@@ -1,0 +1,419 @@
+"""Nyströmformer: softmax attention by landmarks, at a cost that grows with n instead of n².
+
+Xiong et al., Nyströmformer: A Nyström-Based Algorithm for Approximating Self-Attention, AAAI 2021.
+With queries Q and keys K of n tokens and the means Q~, K~ of m segments of them (the landmarks),
+
+    softmax(Q Kᵀ / √d) V  ≈  softmax(Q K~ᵀ / √d) · Z · softmax(Q~ Kᵀ / √d) V,
+
+where Z approximates the pseudo-inverse of A = softmax(Q~ K~ᵀ / √d) by six Newton-like steps. The
+weights are those of softmax attention, so a trained model can be taken over as it is; the paper's
+depthwise convolution of V, which would be new weights, is left out (`nystrom_codes` has it).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from timm.models.vision_transformer import Attention, VisionTransformer
+from torch import Tensor, nn
+
+from vitstudy import finetuning, models
+from vitstudy.context import Context
+from vitstudy.errors import UserError, unknown
+
+# -- the mathematics ------------------------------------------------------------------------------
+
+ITERATIONS = 6
+"""The paper's. They have not converged where A is badly conditioned: see `inverse_residual`."""
+NEGLIGIBLE = 1e-8
+"""Singular values, as a share of the largest, that the exact inverse takes for zero.
+
+The square root of float64's precision: leaving them out costs as much as rounding would.
+"""
+STARTS = ("paper", "exact", "original", "lucidrains")
+INVERSES = ("iterative", "exact")
+CLASS_TOKENS = ("segment", "own")
+
+
+def segment_means(x: Tensor, num_landmarks: int) -> Tensor:
+    """The means (..., m, d) of m consecutive segments of tokens (..., n, d).
+
+    Where m does not divide n the first segments have floor(n / m) tokens and the last n mod m of
+    them one more. Raises ValueError unless 1 <= m <= n.
+    """
+    n = x.shape[-2]
+    if not 1 <= num_landmarks <= n:
+        raise ValueError(f"{num_landmarks} landmarks of {n} tokens; valid: 1 to {n}")
+    length, longer = divmod(n, num_landmarks)
+    shorter = num_landmarks - longer
+    first, last = x.split([shorter * length, longer * (length + 1)], dim=-2)
+    means = first.unflatten(-2, (shorter, length)).mean(-2)
+    if not longer:
+        return means
+    return torch.cat([means, last.unflatten(-2, (longer, length + 1)).mean(-2)], dim=-2)
+
+
+def landmarks(x: Tensor, num_landmarks: int, own: int = 0) -> Tensor:
+    """The landmarks (..., m, d) of (..., n, d): the first `own` tokens, then segment means.
+
+    With own=0, as in the authors' code, a class token is one token of the first segment. With
+    own=1 it is a landmark itself and the patches share the other m - 1. Raises ValueError where
+    that leaves patches without any.
+    """
+    if not own:
+        return segment_means(x, num_landmarks)
+    if num_landmarks <= own:
+        raise ValueError(
+            f"{num_landmarks} landmarks, {own} of them class tokens, leave none for the patches"
+        )
+    return torch.cat([x[..., :own, :], segment_means(x[..., own:, :], num_landmarks - own)], dim=-2)
+
+
+def iterative_inverse(a: Tensor, iterations: int = ITERATIONS, start: str = "paper") -> Tensor:
+    """An approximate pseudo-inverse Z of a (..., m, m), by the paper's third-order iteration.
+
+    Z <- Z (13 I - A Z (15 I - A Z (7 I - A Z))) / 4, from Z = Aᵀ / (‖A‖₁ ‖A‖∞) of each matrix.
+    The rows of a softmax sum to one, so ‖A‖∞ is 1 but for rounding, which is why the authors' code
+    leaves it out (start="exact"). Their default, "original", takes the greatest ‖A‖₁ of the whole
+    batch and all heads, and "lucidrains" the greatest of both norms: an image's output then depends
+    on the images beside it. Raises ValueError for an unknown start.
+    """
+    if start not in STARTS:
+        raise ValueError(f"start={start!r} is unknown; valid: {', '.join(STARTS)}")
+    columns = a.abs().sum(-2, keepdim=True).amax(-1, keepdim=True)  # ‖A‖₁ (..., 1, 1)
+    rows = a.abs().sum(-1, keepdim=True).amax(-2, keepdim=True)  # ‖A‖∞
+    if start in ("original", "lucidrains"):
+        columns, rows = columns.amax(), rows.amax()
+    z = a.mT / (columns if start in ("exact", "original") else columns * rows)
+    for _ in range(iterations):
+        z = newton_step(a, z)
+    return z
+
+
+def newton_step(a: Tensor, z: Tensor) -> Tensor:
+    """One iteration of `iterative_inverse`, of a and z (..., m, m): four products."""
+    identity = torch.eye(a.shape[-1], dtype=a.dtype, device=a.device)
+    az = a @ z
+    return z @ (13 * identity - az @ (15 * identity - az @ (7 * identity - az))) / 4
+
+
+def exact_inverse(a: Tensor) -> Tensor:
+    """The Moore-Penrose inverse of a (..., m, m), float64, by singular values."""
+    return torch.linalg.pinv(a.double(), rtol=NEGLIGIBLE)
+
+
+def inverse_residual(a: Tensor, z: Tensor) -> Tensor:
+    """‖A Z A - A‖ / ‖A‖ of each matrix (...), Frobenius: 0 for the Moore-Penrose inverse."""
+    return torch.linalg.matrix_norm(a @ z @ a - a) / torch.linalg.matrix_norm(a)
+
+
+def landmark_kernel(
+    q_landmarks: Tensor, k_landmarks: Tensor, scale: float, bias: Tensor | None = None
+) -> Tensor:
+    """A = softmax(Q~ K~ᵀ scale + bias), (..., m, m); at least float32, as the inverse needs it."""
+    if q_landmarks.dtype in (torch.bfloat16, torch.float16):
+        q_landmarks, k_landmarks = q_landmarks.float(), k_landmarks.float()
+    scores = q_landmarks @ k_landmarks.mT * scale
+    return (scores if bias is None else scores + bias).softmax(-1)
+
+
+def attend_by_landmarks(
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    q_landmarks: Tensor,
+    k_landmarks: Tensor,
+    *,
+    scale: float,
+    inverse: str = "iterative",
+    iterations: int = ITERATIONS,
+    start: str = "paper",
+    biases: tuple[Tensor | None, Tensor | None, Tensor | None] = (None, None, None),
+) -> Tensor:
+    """softmax(Q K~ᵀ) · Z · softmax(Q~ Kᵀ) V for given landmarks: (..., n, d).
+
+    No n x m matrix is kept: both outer factors go through PyTorch's fused attention. `biases` are
+    added to the three matrices of scores, in the order of the product. With inverse="exact" all is
+    computed in float64: what a small singular value blows up, the outer factors have to bring down
+    again to the last digit. Raises ValueError for an unknown inverse.
+    """
+    if inverse not in INVERSES:
+        raise ValueError(f"inverse={inverse!r} is unknown; valid: {', '.join(INVERSES)}")
+    dtype = v.dtype
+    if inverse == "exact":
+        q, k, v, q_landmarks, k_landmarks = (
+            tensor.double() for tensor in (q, k, v, q_landmarks, k_landmarks)
+        )
+    to_landmarks, between, to_tokens = biases
+    seen = F.scaled_dot_product_attention(q_landmarks, k, v, to_tokens, scale=scale)  # (..., m, d)
+    # autocast would take the iteration to bfloat16, where it cannot converge
+    with torch.autocast(q.device.type, enabled=False):
+        a = landmark_kernel(q_landmarks, k_landmarks, scale, between)
+        z = exact_inverse(a) if inverse == "exact" else iterative_inverse(a, iterations, start)
+        seen = (z @ seen.to(z.dtype)).to(seen.dtype)
+    return F.scaled_dot_product_attention(q, k_landmarks, seen, to_landmarks, scale=scale).to(dtype)
+
+
+def nystrom_attention(
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    num_landmarks: int,
+    *,
+    scale: float | None = None,
+    own: int = 0,
+    inverse: str = "iterative",
+    iterations: int = ITERATIONS,
+    start: str = "paper",
+) -> Tensor:
+    """Nyström attention of q, k, v (B, h, n, d), landmarks by segment means: (B, h, n, d).
+
+    scale: of the scores, 1 / √d by default. own: see `landmarks`. At m = n every token is its own
+    landmark and there is nothing to approximate: as in the authors' code that is softmax attention
+    itself. Raises ValueError for a number of landmarks outside 1..n and for unknown options.
+    """
+    scale = q.shape[-1] ** -0.5 if scale is None else scale
+    q_landmarks, k_landmarks = landmarks(q, num_landmarks, own), landmarks(k, num_landmarks, own)
+    if num_landmarks == q.shape[-2]:
+        return F.scaled_dot_product_attention(q, k, v, scale=scale)
+    return attend_by_landmarks(
+        q,
+        k,
+        v,
+        q_landmarks,
+        k_landmarks,
+        scale=scale,
+        inverse=inverse,
+        iterations=iterations,
+        start=start,
+    )
+
+
+def softmax_matrix(q: Tensor, k: Tensor, scale: float) -> Tensor:
+    """softmax(Q Kᵀ scale), (..., n, n)."""
+    return (q @ k.mT * scale).softmax(-1)
+
+
+def nystrom_matrix(q: Tensor, k: Tensor, num_landmarks: int, scale: float, **options) -> Tensor:
+    """The n x n matrix that `nystrom_attention` multiplies V with, written out; its options."""
+    identity = torch.eye(q.shape[-2], dtype=q.dtype, device=q.device)
+    identity = identity.expand(*q.shape[:-2], *identity.shape)
+    return nystrom_attention(q, k, identity, num_landmarks, scale=scale, **options)
+
+
+def relative_error(approximation: Tensor, matrix: Tensor) -> Tensor:
+    """‖S^ - S‖ / ‖S‖ of matrices (..., n, n), Frobenius, their mean: ()."""
+    norm = torch.linalg.matrix_norm
+    return (norm(approximation - matrix) / norm(matrix)).mean()
+
+
+def nystrom_macs(tokens: int, num_landmarks: int, width: int, heads: int, iterations: int) -> int:
+    """Multiply-accumulates of the products between q, k, v and the output, all heads, one image.
+
+    Softmax attention has 2 n² width. Here the outer factors take 4 n m width, A and Z times what
+    the landmarks saw 2 m² width, and each iteration four products of m x m in every head.
+    """
+    if num_landmarks == tokens:
+        return 2 * tokens**2 * width
+    outer = 4 * tokens * num_landmarks * width + 2 * num_landmarks**2 * width
+    return outer + 4 * iterations * heads * num_landmarks**3
+
+
+# -- the layer ------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class ByLandmarks:
+    """What a layer calls with its q, k and v (B, h, N, d) in the place of softmax attention."""
+
+    num_landmarks: int
+    own: int
+    iterations: int
+    scale: float
+
+    def __call__(
+        self, q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None = None, is_causal: bool = False
+    ) -> Tensor:
+        if mask is not None or is_causal:
+            raise ValueError("Nyström attention takes no mask: an image has all its tokens")
+        return nystrom_attention(
+            q,
+            k,
+            v,
+            self.num_landmarks,
+            scale=self.scale,
+            own=self.own,
+            iterations=self.iterations,
+        )
+
+
+class NystromAttention(nn.Module):
+    """timm's `Attention` that attends by landmarks.
+
+    It takes over the layers, under the same names, so the weights' file does not change.
+    """
+
+    def __init__(self, attention: Attention, attend: ByLandmarks):
+        super().__init__()
+        self.attend, self.scale = attend, attention.scale
+        self.num_heads, self.head_dim = attention.num_heads, attention.head_dim
+        self.qkv, self.proj, self.proj_drop = attention.qkv, attention.proj, attention.proj_drop
+        self.q_norm, self.k_norm = attention.q_norm, attention.k_norm
+        self.norm = getattr(attention, "norm", nn.Identity())  # absent from older timm
+        self.train(attention.training)
+
+    def heads(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """q, k and v of the tokens x (B, N, D): (B, h, N, d) each."""
+        batch, tokens, _ = x.shape
+        qkv = self.qkv(x).reshape(batch, tokens, 3, self.num_heads, self.head_dim)
+        q, k, v = qkv.permute(2, 0, 3, 1, 4).unbind(0)
+        return self.q_norm(q), self.k_norm(k), v
+
+    def forward(
+        self, x: Tensor, attn_mask: Tensor | None = None, is_causal: bool = False
+    ) -> Tensor:
+        x = self.attend(*self.heads(x), attn_mask, is_causal)
+        x = x.transpose(1, 2).flatten(2)  # (B, N, h d)
+        return self.proj_drop(self.proj(self.norm(x)))
+
+    def extra_repr(self) -> str:
+        return str(self.attend)
+
+
+def attends_by_landmarks(module: nn.Module) -> bool:
+    return isinstance(getattr(module, "attend", None), ByLandmarks)
+
+
+def _take_over(attention: nn.Module, attend: ByLandmarks, name: str) -> nn.Module:
+    """`attention` attending by landmarks; raises UserError where it cannot.
+
+    timm's own is replaced. A layer of the study with `heads(x)` and `attend(q, k, v)`, such as a
+    pruned one, keeps its heads and is given another `attend`.
+    """
+    only = "Nyström attention replaces softmax attention of timm's plain kind alone"
+    if type(attention) is Attention:
+        if getattr(attention, "gate", None) is not None or attention.attn_drop.p:
+            raise UserError(f"{name} has a gate or dropout on its attention matrix: {only}")
+        return NystromAttention(attention, attend)
+    if attends_by_landmarks(attention):
+        raise UserError(f"{name} attends by landmarks already: {only}")
+    if not all(callable(getattr(attention, part, None)) for part in ("heads", "attend")):
+        raise UserError(f"{name} is {type(attention).__name__}: {only}")
+    attention.attend = attend
+    return attention
+
+
+def num_tokens(model: VisionTransformer) -> int:
+    """What a block of `model` is given of an image: patches and class tokens."""
+    return model.patch_embed.num_patches + model.num_prefix_tokens
+
+
+def replace_attention(
+    model: VisionTransformer,
+    num_landmarks: int | None,
+    *,
+    class_token: str = "segment",
+    iterations: int = ITERATIONS,
+) -> VisionTransformer:
+    """Let every block of `model` attend by landmarks, in place; its weights stay.
+
+    num_landmarks: None for as many as there are tokens. class_token: "segment" puts it into the
+    first segment, "own" makes it a landmark itself. Raises UserError for a number of landmarks
+    outside 1..n, for unknown options, and for a model without the softmax attention it replaces.
+    """
+    if class_token not in CLASS_TOKENS:
+        raise unknown("class_token", class_token, CLASS_TOKENS)
+    tokens, own = num_tokens(model), model.num_prefix_tokens if class_token == "own" else 0
+    num_landmarks = tokens if num_landmarks is None else num_landmarks
+    least = own + 1
+    if type(num_landmarks) is not int or not least <= num_landmarks <= tokens:
+        raise UserError(
+            f"num_landmarks is {num_landmarks}, and an image has {tokens} tokens here; valid: "
+            f"{least} to {tokens}"
+        )
+    if type(iterations) is not int or iterations < 1:
+        raise UserError(f"iterations is {iterations}; valid: a whole number from 1 on")
+    if not len(model.blocks):
+        raise UserError("the model has no blocks, so no attention that could be replaced")
+    layers = []
+    for index, block in enumerate(model.blocks):
+        attention = getattr(block, "attn", None)
+        scale = getattr(attention, "scale", 1.0)
+        attend = ByLandmarks(num_landmarks, own, iterations, scale)
+        layers.append(_take_over(attention, attend, f"blocks.{index}.attn"))
+    for block, layer in zip(model.blocks, layers, strict=True):
+        block.attn = layer
+    return model
+
+
+def rebuild(model: VisionTransformer, **options) -> VisionTransformer:
+    """`replace_attention`, as `models.changed` repeats it on loading."""
+    return replace_attention(model, **options)
+
+
+# -- the rows of the study ------------------------------------------------------------------------
+
+
+def approximated(context: Context) -> VisionTransformer:
+    """The first parent with its attention replaced as the cell's options say, not trained."""
+    options = context.options
+    model = models.changed(
+        context.model(),
+        __name__,
+        num_landmarks=options["num_landmarks"],
+        class_token=options["class_token"],
+        iterations=options["iterations"],
+    )
+    for name, module in model.named_modules():
+        if attends_by_landmarks(module):
+            context.touched(name)
+    return model
+
+
+def compress(context: Context) -> nn.Module:
+    """The baseline attending by landmarks: as a drop-in (`steps` 0), or then fine-tuned."""
+    model = approximated(context)
+    if context.options["steps"]:
+        context.fit(model, finetuning.recipe(context))
+    return model.cpu()
+
+
+ANALYSED = 8
+"""Calibration images whose matrices are looked at: one a head and layer each."""
+
+
+def queries_and_keys(context: Context, model: nn.Module) -> list[tuple[Tensor, Tensor]]:
+    """q and k (images, h, n, d), float64 on the CPU, in each layer of a Nyström model."""
+    found: list[tuple[Tensor, Tensor]] = []
+
+    def keep(layer: nn.Module, given: tuple[Tensor]) -> None:
+        q, k, _ = layer.heads(given[0])
+        found.append((q.double().cpu(), k.double().cpu()))
+
+    layers = [module for module in model.modules() if attends_by_landmarks(module)]
+    hooks = [layer.register_forward_pre_hook(keep) for layer in layers]
+    try:
+        context.evaluate(model, context.data.calibration.head(ANALYSED))
+    finally:
+        for hook in hooks:
+            hook.remove()
+    return found
+
+
+def analyse(context: Context, model: nn.Module) -> dict[str, np.ndarray]:
+    """How far each layer is from the softmax attention of its own queries and keys, (layers,) each.
+
+    `error` of the n x n matrix, `residual` of the inverse: relative, means over images and heads.
+    """
+    attend, errors, left = model.blocks[0].attn.attend, [], []
+    for q, k in queries_and_keys(context, model):
+        options = {"own": attend.own, "iterations": attend.iterations}
+        matrix = nystrom_matrix(q, k, attend.num_landmarks, attend.scale, **options)
+        errors.append(relative_error(matrix, softmax_matrix(q, k, attend.scale)))
+        chosen = (landmarks(x, attend.num_landmarks, attend.own) for x in (q, k))
+        a = landmark_kernel(*chosen, attend.scale)
+        left.append(inverse_residual(a, iterative_inverse(a, attend.iterations)).mean())
+    return {"error": torch.stack(errors).numpy(), "residual": torch.stack(left).numpy()}
