@@ -42,10 +42,10 @@ def differences(pairs: pd.DataFrame) -> Figure:
         axes.text(
             column,
             row,
-            f"{pair.points:+.1f}{SIGNIFICANT if pair.significant else ''}",
+            f"{_short(pair.points)}{SIGNIFICANT if pair.significant else ''}",
             ha="center",
             va="center",
-            fontsize=8 if len(keys) > 8 else 10,
+            fontsize=9 if len(keys) > 8 else 10,
             color="white" if dark else "black",
         )
     drawn = axes.imshow(grid, cmap=DIVERGING, norm=TwoSlopeNorm(0, -bound, bound), aspect="auto")
@@ -56,6 +56,11 @@ def differences(pairs: pd.DataFrame) -> Figure:
     axes.spines[:].set_visible(False)
     figure.colorbar(drawn, ax=axes, label="row less column, points", fraction=0.05)
     return figure
+
+
+def _short(points: float) -> str:
+    """A difference in the room of a small square."""
+    return f"{points:+.1f}" if abs(points) < 9.95 else f"{points:+.0f}"
 
 
 @style.styled

@@ -271,7 +271,7 @@ def ratios(profile: str, which: int) -> pd.DataFrame:
     is that of the interleaved run, the published one the quotient of two printed speeds.
     """
     frame = table(profile, which)
-    numbers = frame[list(FORMATS)].astype(float)
+    numbers = frame[[name for name in FORMATS if name in frame]].astype(float)
     base = numbers.iloc[frame.index[frame["key"] == "vanilla"][0]]
     return pd.DataFrame(
         {
