@@ -16,6 +16,7 @@ COLUMNS = (
     "key,model,method,accuracy_published,accuracy,accuracy_std,gpu_speed_published,gpu_speed,"
     "cpu_speed_published,cpu_speed,cpu_ratio,size_published,size_mib,simulated,note"
 ).split(",")
+COMPARED = "difference,difference_low,difference_high,p_value,p_holm,significant,test".split(",")
 
 
 def row(profile, which, key):
@@ -41,7 +42,7 @@ def test_thirteen_rows_in_the_papers_order_where_nothing_was_measured(home):
 def test_published_numbers_are_written_as_the_papers_print_them(home):
     tables.write("digits")
     first, second = (rows_of(home / f"results/digits/tables/table{n}.csv") for n in (1, 2))
-    assert list(first[0]) == COLUMNS
+    assert list(first[0]) == [*COLUMNS[:-1], *COMPARED, COLUMNS[-1]]
     vanilla = [first[0][f"{name}_published"] for name in ("accuracy", "gpu_speed", "cpu_speed")]
     assert vanilla == ["98.94", "4.48", "0.050"]
     assert (first[3]["gpu_speed_published"], first[3]["size_published"]) == ("2.10", "41")
@@ -133,6 +134,49 @@ def test_the_markdown_links_a_number_to_its_record(add, home):
     assert (home / "results/digits/tables" / place).exists()
 
 
+def test_an_empty_cell_has_its_reason_in_the_note(add, add_speed):
+    for method in METHODS:
+        simulated = method.simulated
+        add("digits", "digits", method.key, simulated=simulated)
+    add("digits", "digit-pairs", "vanilla", status="failed", error="loss is NaN")
+    reasons = {
+        "gpu_speed": ("simulated", "GPU speed not measured", "no GPU speed"),
+        "cpu_speed": ("simulated", "CPU speed not measured"),
+        "accuracy": ("failed", "not measured", "not in the study"),
+    }
+    for which in tables.TABLES:
+        for each in tables.table("digits", which).to_dict("records"):
+            for column, valid in reasons.items():
+                if each["accuracy"] is None or math.isnan(each["accuracy"]):
+                    valid = reasons["accuracy"]
+                if each[column] is None or math.isnan(each[column]):
+                    assert any(reason in each["note"] for reason in valid), (column, each)
+
+
+def test_a_significant_difference_is_marked_in_every_form(add, add_predictions, home):
+    labels = [number % 10 for number in range(200)]
+    wrong = [(label + (place < 20)) % 10 for place, label in enumerate(labels)]
+    for key, classes in (("vanilla", labels), ("dynamic", wrong), ("fq-vit", labels)):
+        add("cifar-cpu", "cifar10", key)
+        add_predictions(Cell("cifar-cpu", "cifar10", key, 0), labels, classes)
+    tables.write("cifar-cpu")
+    folder = home / "results/cifar-cpu/tables"
+    rows = {each["key"]: each for each in rows_of(folder / "table1.csv")}
+    assert (rows["dynamic"]["difference"], rows["dynamic"]["significant"]) == ("-10.00", "True")
+    assert (rows["fq-vit"]["difference"], rows["fq-vit"]["significant"]) == ("+0.00", "False")
+    assert rows["vanilla"]["difference"] == rows["lsq-w4"]["significant"] == ""
+    # Two tests in the table: the smaller p counts twice.
+    p_value, p_holm = (float(rows["dynamic"][name]) for name in ("p_value", "p_holm"))
+    assert p_holm == pytest.approx(2 * p_value, rel=0.01)
+    assert "| -10.00* |" in (folder / "table1.md").read_text()
+    assert "& $-$10.00* &" in (folder / "table1.tex").read_text()
+    shown = tables.readable("cifar-cpu", 1)["Against vanilla, points"]
+    assert shown.tolist()[:3] == ["", "-10.00*", "+0.00"]
+    pairs = rows_of(folder / "differences1.csv")
+    assert len(pairs) == 3 and pairs[0]["difference"] == "-10.00"
+    assert "McNemar" in tables.significance_caption("cifar-cpu", 1)
+
+
 def test_records_csv_has_a_row_a_cell_with_path_and_hash(add, home):
     add("digits", "digit-pairs", "vanilla")
     add("digits", "digits", "dynamic")
@@ -174,15 +218,6 @@ def test_large_and_small_numbers_are_written_without_exponent():
     assert tables.significant(123456.7) == "123500"
     assert tables.significant(0.00001234567) == "0.00001235"
     assert tables.significant(0.49731) == "0.4973"
-
-
-def test_the_published_speeds_of_one_shape_disagree():
-    frame = tables.contradictions().set_index("of")
-    vanilla = frame.loc["vanilla in Tables 1 and 2"]
-    assert (vanilla["first"], vanilla["second"], vanilla["factor"]) == ("0.050", "0.093", 1.86)
-    deit = frame.loc["vanilla and DeiT base in Table 1"].set_index("published")
-    assert tuple(deit.loc["CPU speed, it/s", ["first", "second"]]) == ("0.050", "0.096")
-    assert set(tables.same_shape()["size, MB"]) == {327}
 
 
 def test_tables_need_neither_torch_nor_matplotlib(home):

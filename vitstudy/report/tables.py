@@ -1,6 +1,6 @@
 """The papers' Tables 1 and 2, published and measured side by side, from records alone.
 
-Nothing here needs an artifact, a data set or torch.
+Nothing here needs an artifact; nor a data set or torch, but for test images that share sources.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from vitstudy.errors import unknown
 from vitstudy.methods import METHODS, VARIANTS, Method, Published
 from vitstudy.profiles import Profile
 from vitstudy.record import Record
+from vitstudy.report import latex, significance
 from vitstudy.study import Cell
 
 COLUMNS = [
@@ -23,6 +24,17 @@ COLUMNS = [
     *("gpu_speed_published", "gpu_speed", "cpu_speed_published", "cpu_speed", "cpu_ratio"),
     *("size_published", "size_mib", "simulated", "note"),
 ]
+SIGNIFICANCE = {
+    "points": "difference",
+    "low": "difference_low",
+    "high": "difference_high",
+    "p_value": "p_value",
+    "p_holm": "p_holm",
+    "significant": "significant",
+    "test": "test",
+}
+"""What `compared` adds, by the column of `significance.differences` that it comes from."""
+SIGNIFICANT = "*"
 NOT_PUBLISHED = Published(None, None, None, None)
 TABLES = (1, 2)
 PUBLISHED_ON = ("CIFAR-10", "CIFAR-100")
@@ -43,6 +55,11 @@ FORMATS = {
     "cpu_speed_published": "{:.3f}".format,
     "cpu_speed": significant,
     "cpu_ratio": "{:.3f}".format,
+    "difference": "{:+.2f}".format,
+    "difference_low": "{:+.2f}".format,
+    "difference_high": "{:+.2f}".format,
+    "p_value": "{:.3g}".format,
+    "p_holm": "{:.3g}".format,
     "size_published": "{:.0f}".format,
     "size_mib": significant,
 }
@@ -78,16 +95,47 @@ def beneath(profile: str, which: int) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=["beneath", *COLUMNS, "weight_bits", "activation_bits"])
 
 
+def compared(profile: str, which: int) -> pd.DataFrame:
+    """`table` with each row's difference from vanilla on the same images, in points.
+
+    Also its 95 % interval, p, p after Holm's correction over the table, whether that is
+    significant, and the test: see `significance`. Empty for vanilla and where nothing was measured.
+    """
+    found = significance.against_vanilla(profile, _dataset(profile, which))
+    return _with_differences(table(profile, which), found)
+
+
+def compared_beneath(profile: str, which: int) -> pd.DataFrame:
+    """`beneath` with each row's difference from the papers' row that it stands beneath."""
+    found = significance.against_their_row(profile, _dataset(profile, which))
+    return _with_differences(beneath(profile, which), found)
+
+
+def _with_differences(frame: pd.DataFrame, found: pd.DataFrame) -> pd.DataFrame:
+    found = found.set_index("first")
+    frame = frame.assign(
+        **{name: frame["key"].map(found[column]) for column, name in SIGNIFICANCE.items()}
+    )
+    order = [name for name in frame if name != "note"]  # the note is long: last
+    return frame[[*order, "note"]]
+
+
+def pairs(profile: str, which: int) -> pd.DataFrame:
+    """Every pair of the papers' rows: `significance.all_pairs` of the table's data set."""
+    return significance.all_pairs(profile, _dataset(profile, which))
+
+
 def readable_beneath(profile: str, which: int) -> pd.DataFrame:
-    """`beneath` as text under headings for a reader."""
-    frame = beneath(profile, which)
-    text, titles = as_text(frame[COLUMNS]), {method.key: method.title for method in METHODS}
+    """`compared_beneath` as text under headings for a reader."""
+    frame = compared_beneath(profile, which)
+    text, titles = as_text(frame), {method.key: method.title for method in METHODS}
     bits = frame[["weight_bits", "activation_bits"]]
     shown = {
         "Beneath": frame["beneath"].map(titles),
         "Model": text["model"],
         "Accuracy, %": text["accuracy"]
         + [f" ± {std}" if std else "" for std in text["accuracy_std"]],
+        "Against its row, points": marked(text),
         "Size, MiB": text["size_mib"],
         "Bits (weights / activations)": [
             "" if pd.isna(w) else f"{w:.3g} / {a:.3g}" for w, a in bits.itertuples(index=False)
@@ -181,7 +229,7 @@ def _add_speed(row: dict, method: Method, cell: Cell) -> list[str]:
 
 
 def as_text(frame: pd.DataFrame) -> pd.DataFrame:
-    """`table` with every cell as the text that is written; empty where there is nothing."""
+    """A table with every cell as the text that is written; empty where there is nothing."""
     text = pd.DataFrame(index=frame.index)
     for column in frame:
         write = FORMATS.get(column, str)
@@ -189,15 +237,21 @@ def as_text(frame: pd.DataFrame) -> pd.DataFrame:
     return text
 
 
+def marked(text: pd.DataFrame) -> pd.Series:
+    """The differences of a `compared` table as text, marked where they are significant."""
+    return text["difference"] + text["significant"].map({"True": SIGNIFICANT}).fillna("")
+
+
 def readable(profile: str, which: int) -> pd.DataFrame:
-    """`table` as text under headings for a reader, published beside measured."""
-    text = as_text(table(profile, which))
+    """`compared` as text under headings for a reader, published beside measured."""
+    text = as_text(compared(profile, which))
     spread = [f" ± {std}" if std else "" for std in text["accuracy_std"]]
     shown = {
         "Model": text["model"],
         "Method": text["method"],
         "Accuracy published, %": text["accuracy_published"],
         "Accuracy, %": text["accuracy"] + spread,
+        "Against vanilla, points": marked(text),
         "GPU published, it/s": text["gpu_speed_published"].replace("", "-"),
         "GPU, it/s": text["gpu_speed"],
         "CPU published, it/s": text["cpu_speed_published"].replace("", "-"),
@@ -217,7 +271,7 @@ def ratios(profile: str, which: int) -> pd.DataFrame:
     is that of the interleaved run, the published one the quotient of two printed speeds.
     """
     frame = table(profile, which)
-    numbers = frame[list(FORMATS)].astype(float)
+    numbers = frame[[name for name in FORMATS if name in frame]].astype(float)
     base = numbers.iloc[frame.index[frame["key"] == "vanilla"][0]]
     return pd.DataFrame(
         {
@@ -270,6 +324,17 @@ def intervals(profile: str, which: int) -> dict[str, tuple[float, float]]:
     return found
 
 
+def significance_caption(profile: str, which: int) -> str:
+    """What the mark of a significant difference means in this table, and how it was found."""
+    found = significance.against_vanilla(profile, _dataset(profile, which))
+    tests = ", ".join(dict.fromkeys(found["test"])) or "none made"
+    return (
+        f"{SIGNIFICANT}: accuracy differs from that of the row it is held against with p < "
+        f"{significance.LEVEL:g} after Holm's correction over the table (paired on the same "
+        f"images; {tests})."
+    )
+
+
 def _markdown(profile: str, which: int) -> str:
     """The readable tables, each measured accuracy linked to its record."""
     known, dataset = profiles.get(profile), _dataset(profile, which)
@@ -277,7 +342,8 @@ def _markdown(profile: str, which: int) -> str:
         f"# Table {which}: {data.spec(dataset).title}",
         "",
         f"Profile `{profile}`: {known.title}. Published: the papers' {PUBLISHED_ON[which - 1]}. "
-        "Accuracy links to the record that it comes from. it/s: iterations per second.",
+        "Accuracy links to the record that it comes from. it/s: iterations per second. "
+        f"{significance_caption(profile, which)}",
         "",
         *_linked(known, dataset, METHODS, readable(profile, which)),
         "",
@@ -304,78 +370,43 @@ def _linked(known: Profile, dataset: str, methods, shown: pd.DataFrame) -> list[
     ]
 
 
+def _tex(profile: str, which: int) -> str:
+    """The table and what stands beneath it as two LaTeX tables for `booktabs`."""
+    known, dataset = profiles.get(profile), _dataset(profile, which)
+    title = f"{data.spec(dataset).title}, profile {profile} ({known.title})"
+    caption = (
+        f"Published (CIFAR tables of the papers, {PUBLISHED_ON[which - 1]}) beside measured: "
+        f"{title}. {significance_caption(profile, which)}"
+    )
+    text, published = as_text(compared(profile, which)), "published"
+    spread = [f" ± {std}" if std else "" for std in text["accuracy_std"]]
+    rows = [
+        ("", "Model", text["model"]),
+        ("", "Method", text["method"]),
+        ("Accuracy, %", published, text["accuracy_published"]),
+        ("Accuracy, %", "measured", text["accuracy"] + spread),
+        ("Accuracy, %", "against vanilla", marked(text)),
+        ("GPU, it/s", published, text["gpu_speed_published"].replace("", "-")),
+        ("GPU, it/s", "measured", text["gpu_speed"]),
+        ("CPU, it/s", published, text["cpu_speed_published"].replace("", "-")),
+        ("CPU, it/s", "measured", text["cpu_speed"]),
+        ("CPU, it/s", "ratio", text["cpu_ratio"]),
+        ("Size, MiB", published, text["size_published"].replace("", "-")),
+        ("Size, MiB", "measured", text["size_mib"]),
+    ]
+    shown = readable_beneath(profile, which)
+    words = [("", name, shown[name]) for name in shown if name != "Note"]
+    label = f"tab:{profile}-{which}"
+    beneath_caption = f"Variants and controls beneath the rows of Table~\\ref{{{label}}}"
+    return (
+        latex.table(rows, text["note"], latex.escape(caption), label, words=2)
+        + "\n"
+        + latex.table(words, shown["Note"], beneath_caption, f"{label}-beneath", words=2)
+    )
+
+
 def _pipes(cells) -> str:
     return "| " + " | ".join(str(cell).replace("|", "\\|") for cell in cells) + " |"
-
-
-# -- what the papers print against each other -----------------------------------------------------
-
-
-def same_shape() -> pd.DataFrame:
-    """Published speeds of the rows that are one network: vanilla and DeiT base, both ViT-B/16.
-
-    Their files have one size and their arithmetic is the same but for the last layer.
-    """
-    rows = [
-        {
-            "model": method.title,
-            "data set": title,
-            "GPU, it/s": published.gpu_speed,
-            "CPU, it/s": published.cpu_speed,
-            "size, MB": published.size,
-        }
-        for method in METHODS
-        if method.key in ("vanilla", "deit-base")
-        for title, published in zip(PUBLISHED_ON, method.published, strict=True)
-    ]
-    return pd.DataFrame(rows)
-
-
-def contradictions() -> pd.DataFrame:
-    """Pairs of published numbers that cannot both hold, or not with what the papers say of them.
-
-    `first` and `second` as printed; `factor` is the second over the first.
-    """
-    by_key = {method.key: method.published for method in METHODS}
-    vanilla, deit, nystrom = by_key["vanilla"], by_key["deit-base"], by_key["nystrom-m64"]
-    same = "one network but for the last layer"
-    shape = "both are ViT-B/16 in shape and size"
-    ways = "slower in one table, faster in the other"
-    found = [
-        ("cpu_speed", "vanilla in Tables 1 and 2", vanilla, same),
-        ("cpu_speed", "DeiT base in Tables 1 and 2", deit, same),
-    ]
-    for number, base in enumerate(vanilla):
-        table, other = f"in Table {number + 1}", deit[number]
-        found.append(("cpu_speed", f"vanilla and DeiT base {table}", (base, other), shape))
-        found.append(("gpu_speed", f"vanilla and DeiT base {table}", (base, other), shape))
-    for number, base in enumerate(vanilla):
-        pair, said = (base, by_key["dynamic"][number]), 'the text says "10-20%" faster'
-        label = f"vanilla and Dynamic Quantization in Table {number + 1}"
-        found.append(("cpu_speed", label, pair, said))
-    for number, base in enumerate(vanilla):
-        label = f"vanilla and Nyströmformer (m=64) in Table {number + 1}"
-        found.append(("gpu_speed", label, (base, nystrom[number]), ways))
-    pruned, small = by_key["vtp-r0.2"], by_key["diffq"][0]
-    found.append(("size", "ViT-Pruning (r=0.2) in Tables 1 and 2", pruned, "one pruning ratio"))
-    bits = 32 * small.size / vanilla[0].size
-    why = f"{bits:.2f} bits for each of vanilla's weights, where one bit is the least"
-    found.append(("size", "vanilla and DIFFQ with diffq in Table 1", (vanilla[0], small), why))
-    return pd.DataFrame([_contradiction(*each) for each in found])
-
-
-def _contradiction(field: str, label: str, pair: tuple[Published, Published], why: str) -> dict:
-    first, second = (getattr(each, field) for each in pair)
-    write = FORMATS[f"{field}_published"]
-    name = {"cpu_speed": "CPU speed, it/s", "gpu_speed": "GPU speed, it/s", "size": "size, MB"}
-    return {
-        "published": name[field],
-        "of": label,
-        "first": write(first),
-        "second": write(second),
-        "factor": round(second / first, 3),
-        "what speaks against it": why,
-    }
 
 
 # -- files ----------------------------------------------------------------------------------------
@@ -418,10 +449,15 @@ def _place(names, name: str) -> tuple[int, str]:
 
 
 def write(profile: str) -> None:
-    """Write `tables/table1` and `table2`, `.csv` and `.md`, and `records.csv` of a profile."""
+    """Write a profile's `tables/table1` and `table2`, each `.csv`, `.md` and `.tex`, the pairs of
+    its rows as `differences1.csv` and `differences2.csv`, and `records.csv`.
+    """
     folder = files.results(profile) / "tables"
     for which in TABLES:
-        rows = as_text(table(profile, which)).to_dict("records")
-        files.write_csv(folder / f"table{which}.csv", COLUMNS, rows)
+        frame = as_text(compared(profile, which))
+        files.write_csv(folder / f"table{which}.csv", list(frame), frame.to_dict("records"))
         files.write(folder / f"table{which}.md", _markdown(profile, which))
+        files.write(folder / f"table{which}.tex", _tex(profile, which))
+        frame = as_text(pairs(profile, which).rename(columns=SIGNIFICANCE))
+        files.write_csv(folder / f"differences{which}.csv", list(frame), frame.to_dict("records"))
     files.write_csv(files.results(profile) / "records.csv", *record_rows(profile))

@@ -1,0 +1,89 @@
+"""Figures of notebook 08 that compare rows with each other and claims with measurements."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+from matplotlib.colors import TwoSlopeNorm
+from matplotlib.figure import Figure
+
+from vitstudy.methods import METHODS
+from vitstudy.report import style
+from vitstudy.report.tables import SIGNIFICANT
+
+DIVERGING = "PuOr_r"
+"""Blue-violet below, orange above: kept apart by colour-blind readers, white in the middle."""
+VERDICT_COLOURS = (style.PALETTE[0], style.PALETTE[9], style.PALETTE[3], "#d9d9d9")
+"""Holds, partly, does not hold, cannot be checked."""
+
+
+@style.styled
+def differences(pairs: pd.DataFrame) -> Figure:
+    """Accuracy of each row less that of each row above it, points, of `tables.pairs`.
+
+    Rows that are not measured are left out; a star marks what is significant.
+    """
+    titles = {method.key: method.title for method in METHODS}
+    keys = [key for key in titles if key in {*pairs["first"], *pairs["second"]}]
+    figure = style.figure(height=max(2.2, 0.42 * len(keys) + 1.4))
+    axes = figure.subplots()
+    axes.grid(visible=False)
+    if not keys:
+        axes.axis("off")
+        axes.text(0.5, 0.5, "no two rows are measured", ha="center", va="center")
+        return figure
+    places = {key: place for place, key in enumerate(keys)}
+    grid = np.full((len(keys) - 1, len(keys) - 1), np.nan)
+    bound = max(1.0, float(pairs["points"].abs().max()))
+    for pair in pairs.itertuples():
+        row, column = places[pair.first] - 1, places[pair.second]
+        grid[row, column] = pair.points
+        dark = abs(pair.points) > 0.6 * bound
+        axes.text(
+            column,
+            row,
+            f"{_short(pair.points)}{SIGNIFICANT if pair.significant else ''}",
+            ha="center",
+            va="center",
+            fontsize=9 if len(keys) > 8 else 10,
+            color="white" if dark else "black",
+        )
+    drawn = axes.imshow(grid, cmap=DIVERGING, norm=TwoSlopeNorm(0, -bound, bound), aspect="auto")
+    axes.set_yticks(range(len(keys) - 1), [titles[key] for key in keys[1:]])
+    axes.set_xticks(
+        range(len(keys) - 1), [titles[key] for key in keys[:-1]], rotation=35, ha="right"
+    )
+    axes.spines[:].set_visible(False)
+    figure.colorbar(drawn, ax=axes, label="row less column, points", fraction=0.05)
+    return figure
+
+
+def _short(points: float) -> str:
+    """A difference in the room of a small square."""
+    return f"{points:+.1f}" if abs(points) < 9.95 else f"{points:+.0f}"
+
+
+@style.styled
+def verdicts(counts: pd.DataFrame, total: int) -> Figure:
+    """How many of `total` claims hold, of `verdicts.counts`, by their tables and as measured."""
+    figure = style.figure(height=2.4)
+    axes = figure.subplots()
+    sides = [column for column in counts if column != "verdict"]
+    left = np.zeros(len(sides))
+    for (_, row), colour in zip(counts.iterrows(), VERDICT_COLOURS, strict=True):
+        values = row[sides].to_numpy(int)
+        bars = axes.barh(sides, values, left=left, color=colour, label=row["verdict"], height=0.6)
+        white = colour in VERDICT_COLOURS[::2]
+        axes.bar_label(
+            bars,
+            [str(value) if value else "" for value in values],
+            label_type="center",
+            color="white" if white else "black",
+        )
+        left += values
+    axes.invert_yaxis()
+    axes.set_xlim(0, total)
+    axes.set_xlabel("claims")
+    axes.grid(axis="y", visible=False)
+    figure.legend(loc="outside upper center", ncols=len(counts))
+    return figure

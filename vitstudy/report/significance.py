@@ -1,0 +1,256 @@
+"""Which differences of accuracy are more than chance: paired tests on the same test images.
+
+Two models that saw the same images are compared image by image, seed by seed. One seed of images
+that are each their own source: McNemar's test. Images that share sources (the digit pairs), or
+several seeds: a bootstrap over sources and seeds. Many differences at once: Holm's correction.
+Everything is computed from the records' predictions.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass
+from functools import lru_cache
+
+import numpy as np
+import pandas as pd
+
+from vitstudy import data, files, methods, profiles, study
+from vitstudy.profiles import Profile
+from vitstudy.study import Cell
+
+LEVEL = 0.05
+"""A difference is called significant below it, after Holm's correction over its table."""
+DRAWS = 10_000
+"""Of the bootstrap: the least p is 2 / 10,001, small enough for Holm over 78 pairs."""
+_CHUNK = 250
+
+MCNEMAR = "McNemar, mid-p"
+OVER_SOURCES = "bootstrap over source images"
+OVER_SEEDS = "bootstrap over images and seeds"
+OVER_BOTH = "bootstrap over source images and seeds"
+
+
+# -- the mathematics ------------------------------------------------------------------------------
+
+
+def mcnemar(first_only: int, second_only: int, *, mid: bool = True) -> float:
+    """Two-sided p of McNemar's test, given how many images only the first or only the second model
+    gets right: the exact binomial one, or with `mid` its mid-p, which is less conservative.
+
+    McNemar, 1947; Fagerland, Lydersen and Laake, The McNemar Test for Binary Matched-Pairs Data,
+    2013. Computed in whole numbers, so exact for any count.
+    """
+    count, fewer = first_only + second_only, min(first_only, second_only)
+    if first_only == second_only:
+        return 1.0
+    term, below = 1, 0  # C(count, k), and its sum over k < fewer
+    for k in range(fewer):
+        below += term
+        term = term * (count - k) // (k + 1)
+    tail = 2 * below + (term if mid else 2 * term)
+    return min(1.0, tail / 2**count)
+
+
+def holm(p_values: np.ndarray) -> np.ndarray:
+    """Holm's step-down adjusted p of several tests, (N,) to (N,), in their own order.
+
+    Calling significant what is below α then keeps the chance of any false call below α, whatever
+    the tests' dependence (Holm, A Simple Sequentially Rejective Multiple Test Procedure, 1979).
+    """
+    p_values = np.asarray(p_values, float)
+    order = np.argsort(p_values, kind="stable")
+    scaled = p_values[order] * np.arange(len(order), 0, -1)
+    adjusted = np.empty(len(order))
+    adjusted[order] = np.minimum(1, np.maximum.accumulate(scaled))
+    return adjusted
+
+
+def resampled_accuracy(correct: np.ndarray, sources: np.ndarray | None) -> np.ndarray:
+    """Accuracy of M models on each of DRAWS resamplings of the images, the same ones for all.
+
+    correct (M, N) bool; sources (N, S) whole numbers, or None where each image is its own source;
+    returns (DRAWS, M), 0..1. Sources are drawn; an image weighs the product over its sources, as in
+    `statistics.bootstrap_over_sources` (Owen, The Pigeonhole Bootstrap, 2007). The draws are fixed.
+    """
+    images = correct.shape[1]
+    names, positions = np.arange(images), None
+    if sources is not None:
+        names, positions = np.unique(sources, return_inverse=True)
+        positions = positions.reshape(sources.shape)
+    generator = np.random.RandomState(0)  # the legacy generator: its stream is frozen for ever
+    columns = correct.T.astype(np.float32)  # sums of whole numbers below 2^24 are exact
+    found, left = [], DRAWS
+    while left:
+        rows = min(_CHUNK, left)
+        drawn = generator.randint(0, len(names), (rows, len(names)))
+        drawn += len(names) * np.arange(rows)[:, None]
+        times = np.bincount(drawn.ravel(), minlength=rows * len(names)).reshape(rows, -1)
+        if positions is not None:
+            times = times[:, positions].prod(axis=2)
+        weights = times.astype(np.float32)  # (rows, N)
+        total = weights.sum(axis=1)
+        kept = total > 0  # a few sources may leave no image at all
+        found.append((weights[kept] @ columns) / total[kept, None])
+        left -= int(kept.sum())
+    return np.concatenate(found)
+
+
+def bootstrap_p(resampled: np.ndarray) -> float:
+    """Two-sided p of the hypothesis that a difference is nought, from its resamplings (B,).
+
+    Twice the share on the far side of nought, nought itself counted on both, and one draw more than
+    were made, so that it is never 0: it is below α where the interval of level 1 - α leaves nought
+    out (Davison and Hinkley, Bootstrap Methods and Their Application, 1997, section 4.2).
+    """
+    fewer = min((resampled <= 0).sum(), (resampled >= 0).sum())
+    return min(1.0, 2 * (int(fewer) + 1) / (len(resampled) + 1))
+
+
+# -- records --------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Difference:
+    """Accuracy of `first` less that of `second`, in points, on the same images and seeds."""
+
+    first: str
+    second: str
+    points: float
+    low: float
+    high: float
+    """95 % by the bootstrap."""
+    p_value: float
+    test: str
+    seeds: int
+
+
+class Comparison:
+    """All rows of a profile on one data set that have predictions, to be compared in pairs."""
+
+    def __init__(self, profile: Profile, dataset: str) -> None:
+        self.profile, self.dataset = profile, dataset
+        self.correct: dict[tuple[str, int], np.ndarray] = {}  # (N,) bool, by row and seed
+        self.labels: np.ndarray | None = None
+        self.shared = False
+        for cell in _cells(profile, dataset):
+            found = study.predictions(cell)
+            if self.labels is None:
+                self.labels = found["labels"]
+            if not np.array_equal(self.labels, found["labels"]):
+                continue  # other images, from before the data changed: no pair can be made
+            self.correct[cell.method, cell.seed] = found["classes"][:, 0] == found["labels"]
+            self.shared |= study.read(cell).accuracy_interval != "wilson"
+        self._resampled = None
+
+    def difference(self, first: str, second: str) -> Difference | str:
+        """The difference of two rows over the seeds that both have; else why there is none."""
+        seeds = [
+            seed
+            for seed in self.profile.seeds
+            if (first, seed) in self.correct and (second, seed) in self.correct
+        ]
+        if not seeds:
+            absent = [key for key in (first, second) if not self._has(key)]
+            return f"no predictions of {' and '.join(absent) or f'one seed of {first}, {second}'}"
+        pairs = [(self.correct[first, seed], self.correct[second, seed]) for seed in seeds]
+        draws = self._draws(first, second, seeds)
+        if len(seeds) == 1 and not self.shared:
+            (ours, theirs), test = pairs[0], MCNEMAR
+            p_value = mcnemar(int((ours & ~theirs).sum()), int((theirs & ~ours).sum()))
+        else:
+            p_value = bootstrap_p(draws)
+            test = OVER_SEEDS if not self.shared else OVER_BOTH
+            test = OVER_SOURCES if len(seeds) == 1 else test
+        low, high = np.percentile(draws, [2.5, 97.5])
+        points = np.mean([100 * (ours.mean() - theirs.mean()) for ours, theirs in pairs])
+        return Difference(
+            first, second, float(points), 100 * low, 100 * high, p_value, test, len(seeds)
+        )
+
+    def _has(self, key: str) -> bool:
+        return any(row == key for row, _ in self.correct)
+
+    def _draws(self, first: str, second: str, seeds: list[int]) -> np.ndarray:
+        """Resampled differences, 0..1: over images, and over seeds where there are several.
+
+        A seed is drawn for both rows at once: a row of seed k starts from the baseline of seed k.
+        """
+        if self._resampled is None:
+            sources = self._sources() if self.shared else None
+            self._order = {name: column for column, name in enumerate(self.correct)}
+            self._resampled = resampled_accuracy(np.stack(list(self.correct.values())), sources)
+        columns = [[self._order[key, seed] for seed in seeds] for key in (first, second)]
+        by_seed = self._resampled[:, columns[0]] - self._resampled[:, columns[1]]
+        generator = np.random.RandomState(1)
+        chosen = generator.randint(0, len(seeds), by_seed.shape)
+        return np.take_along_axis(by_seed, chosen, axis=1).mean(axis=1, dtype=np.float64)
+
+    def _sources(self) -> np.ndarray:
+        """The test images' sources, (N, S): made with the data set, which is made here."""
+        return data.load(self.dataset, self.profile.limit).test.sources
+
+
+def _cells(profile: Profile, dataset: str) -> list[Cell]:
+    rows = (*methods.METHODS, *methods.VARIANTS)
+    cells = [Cell(profile.name, dataset, row.key, seed) for row in rows for seed in profile.seeds]
+    return [
+        cell
+        for cell in cells
+        if (record := study.read(cell))
+        and record.status == "done"
+        and cell.predictions_path.exists()
+    ]
+
+
+def comparison(profile: str, dataset: str) -> Comparison:
+    """The comparison of a profile's rows on `dataset`; kept while the predictions are the same."""
+    known = profiles.get(profile)
+    state = [
+        (str(path), (stat := path.stat()).st_mtime_ns, stat.st_size)
+        for cell in _cells(known, dataset)
+        for path in (cell.predictions_path, cell.record_path)
+    ]
+    return _kept(known, dataset, str(files.root()), tuple(state))
+
+
+@lru_cache(maxsize=4)
+def _kept(profile: Profile, dataset: str, *_: object) -> Comparison:
+    return Comparison(profile, dataset)
+
+
+# -- tables ---------------------------------------------------------------------------------------
+
+COLUMNS = [*(field.name for field in dataclasses.fields(Difference)), "p_holm", "significant"]
+
+
+def differences(profile: str, dataset: str, pairs: list[tuple[str, str]]) -> pd.DataFrame:
+    """The differences of `pairs` of rows that can be compared, Holm's correction over all of them.
+
+    Columns: those of `Difference`, `p_holm`, and whether it is below LEVEL.
+    """
+    every = comparison(profile, dataset)
+    found = [each for pair in pairs if isinstance(each := every.difference(*pair), Difference)]
+    frame = pd.DataFrame([dataclasses.asdict(each) for each in found], columns=COLUMNS[:-2])
+    frame["p_holm"] = holm(frame["p_value"].to_numpy())
+    frame["significant"] = frame["p_holm"] < LEVEL
+    return frame
+
+
+def against_vanilla(profile: str, dataset: str) -> pd.DataFrame:
+    """Each of the papers' other rows against vanilla: the table's own family of tests."""
+    rows = [method.key for method in methods.METHODS if method.key != "vanilla"]
+    return differences(profile, dataset, [(key, "vanilla") for key in rows])
+
+
+def against_their_row(profile: str, dataset: str) -> pd.DataFrame:
+    """Each variant and control against the papers' row that it stands beneath."""
+    pairs = [(method.key, method.beneath) for method in methods.VARIANTS]
+    return differences(profile, dataset, pairs)
+
+
+def all_pairs(profile: str, dataset: str) -> pd.DataFrame:
+    """Each of the papers' rows against each one above it."""
+    keys = [method.key for method in methods.METHODS]
+    pairs = [(keys[i], keys[j]) for i in range(len(keys)) for j in range(i)]
+    return differences(profile, dataset, pairs)

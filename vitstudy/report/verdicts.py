@@ -1,0 +1,203 @@
+"""Whether the papers' claims hold, by their own tables and by what was measured on a profile."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable
+
+import pandas as pd
+
+from vitstudy import files, profiles
+from vitstudy.profiles import Profile
+from vitstudy.report.claims import ACCEPTABLE, CLAIMS, LITTLE, SHRUNK, SMALL_SHARE, Claim
+from vitstudy.report.conditions import ABOUT, Condition, Measured, Read, Unmeasured
+
+HOLDS, PARTLY, FAILS, OPEN = "holds", "partly", "does not hold", "cannot be checked"
+VERDICTS = (HOLDS, PARTLY, FAILS, OPEN)
+ILLUSTRATES = "illustrates only"
+"""The verdict wherever the profile's data are not the papers'."""
+WITHIN_CHANCE = "within chance"
+
+COLUMNS = [
+    *("id", "papers", "section", "claim", "read_as", "own_tables", "own_verdict"),
+    *("profile", "standing", "measured", "finding", "verdict", "note"),
+]
+LISTED = 6
+"""So many numbers of a table are all written out; of more, the count and those that speak against
+the claim."""
+
+
+def judge(met: list[bool | None], need: str) -> str:
+    """The verdict on a claim whose conditions are met, are not, or are open (None).
+
+    `need` says how many of them it takes: "all", "most" (more than half) or "any". A claim that
+    needs all and has some is partly met; conditions that are open count for neither side.
+    """
+    count, true, false = len(met), met.count(True), met.count(False)
+    if need not in ("all", "most", "any"):
+        raise ValueError(f"need is {need!r}; valid: all, most, any")
+    if not true and not false:
+        return OPEN
+    if need == "any":
+        return HOLDS if true else FAILS if false == count else OPEN
+    if true == count or (need == "most" and 2 * true > count):
+        return HOLDS
+    if need == "most":
+        return FAILS if 2 * false >= count else PARTLY
+    return PARTLY if true else FAILS
+
+
+def standing(profile: Profile) -> str:
+    """What the profile's measurements are worth as a check of the papers."""
+    if profile.datasets != profiles.CIFAR:
+        return "illustration: other data than the papers'"
+    if profile.architecture.timm_name:
+        return "the papers' own setting"
+    return "the papers' data, another network"
+
+
+def claims(profile: str, listed: tuple[Claim, ...] = CLAIMS) -> pd.DataFrame:
+    """A row a claim, COLUMNS: what it says, by its own tables, as measured, and the verdict.
+
+    `finding` is what the measured numbers say; it is the verdict too where the profile's data are
+    the papers', CIFAR. Raises UserError for an unknown profile.
+    """
+    known, measured = profiles.get(profile), Measured(profile)
+    rows = []
+    for claim in listed:
+        own, own_verdict, _ = _side(claim, lambda condition, which: condition.printed(which))
+        found, finding, reasons = _side(
+            claim, lambda condition, which: condition.measured(measured, which)
+        )
+        is_evidence = known.datasets == profiles.CIFAR or finding == OPEN
+        rows.append(
+            {
+                "id": claim.id,
+                "papers": claim.papers,
+                "section": claim.section,
+                "claim": claim.says,
+                "read_as": _reading(claim),
+                "own_tables": own,
+                "own_verdict": own_verdict,
+                "profile": profile,
+                "standing": standing(known),
+                "measured": found,
+                "finding": finding,
+                "verdict": finding if is_evidence else ILLUSTRATES,
+                "note": "; ".join(filter(None, (claim.note, *reasons))),
+            }
+        )
+    return pd.DataFrame(rows, columns=COLUMNS)
+
+
+def _reading(claim: Claim) -> str:
+    """The claim's conditions in words."""
+    if not claim.conditions:
+        return ""
+    which = " and ".join(map(str, claim.tables))
+    alike: dict[tuple, list[Condition]] = {}
+    for condition in claim.conditions:
+        alike.setdefault((condition.what, condition.region), []).append(condition)
+    wanted = "; ".join(
+        group[0].wanted([condition.key for condition in group]) for group in alike.values()
+    )
+    need = "" if claim.need == "all" else f"{claim.need} of: "
+    return f"{need}{wanted} (Table{'s' if len(claim.tables) > 1 else ''} {which})"
+
+
+def _side(claim: Claim, read: Callable[[Condition, int], Read]) -> tuple[str, str, list[str]]:
+    """The claim's numbers on one side as text, the verdict, and the reasons for those missing.
+
+    A number that could be measured, and is not yet, leaves its condition open; one that cannot be
+    had (a simulated model's speed, a device that is not there) is no condition of the verdict.
+    """
+    met: list[bool | None] = []
+    parts: list[str] = []
+    reasons: dict[str, list[int]] = {}
+    for which in claim.tables:
+        texts: list[str] = []
+        against: list[str] = []
+        here: list[bool | None] = []
+        for condition in claim.conditions:
+            found = read(condition, which)
+            if isinstance(found, str):
+                reasons.setdefault(found, []).append(which)
+                if isinstance(found, Unmeasured):
+                    met.append(None)
+                continue
+            holds = condition.region.holds(found)
+            said = {True: "met", False: "not met", None: WITHIN_CHANCE}[holds]
+            text = f"{condition.label} {condition.write(found)}: {said}"
+            here.append(holds)
+            texts.append(text)
+            against += [] if holds else [text]
+        if len(texts) > LISTED:
+            rest = f"; {'; '.join(against)}" if against else ""
+            texts = [f"{here.count(True)} of {len(here)} met{rest}"]
+        if texts:
+            parts.append(f"Table {which}: {'; '.join(texts)}")
+        met += here
+    return " | ".join(parts), judge(met, claim.need), _reasons(reasons, claim.tables)
+
+
+def _reasons(found: dict[str, list[int]], tables: tuple[int, ...]) -> list[str]:
+    """Each reason once, with the table where it is not true of all; rows alike together."""
+    together: dict[str, list[str]] = {}
+    for reason, where in found.items():
+        row, ending, _ = reason.rpartition(" not measured")
+        suffix = "" if len(set(where)) == len(tables) else f" (Table {where[0]})"
+        together.setdefault(f"not measured{suffix}" if ending else f"{reason}{suffix}", [])
+        if ending:
+            together[f"not measured{suffix}"].append(row)
+    return [f"{said}: {', '.join(rows)}" if rows else said for said, rows in together.items()]
+
+
+def write(profile: str) -> pd.DataFrame:
+    """Write `results/<profile>/tables/claims.csv`; its rows."""
+    frame = claims(profile)
+    path = files.results(profile) / "tables" / "claims.csv"
+    files.write_csv(path, COLUMNS, frame.to_dict("records"))
+    return frame
+
+
+# -- to be read -----------------------------------------------------------------------------------
+
+
+def rules() -> str:
+    """How words without a number are read, in one sentence."""
+    return (
+        f"A number counts as met within {ABOUT:.0%} of it (`almost`, `nearly` and `about` too); a "
+        f"minor or almost no loss is at most {LITTLE:g} point, an acceptable one at most "
+        f"{ACCEPTABLE:g}, a larger one significant; a substantial reduction leaves at most "
+        f"{SHRUNK:.0%}; a small share is at most {SMALL_SHARE:.0%}. A measured difference of "
+        "accuracy has to lie in the claim's range with its whole 95 % interval, else it is within "
+        "chance."
+    )
+
+
+def readable(frame: pd.DataFrame) -> pd.DataFrame:
+    """`claims` under headings for a reader."""
+    heading = "Verdict" if (frame["verdict"] != ILLUSTRATES).all() else "What this profile shows"
+    return pd.DataFrame(
+        {
+            "Papers": frame["papers"].str.replace(" ", ", ") + ": " + frame["section"],
+            "Claim": frame["claim"],
+            "Their own tables": frame["own_tables"].str.replace(" | ", "; "),
+            "By their own tables": frame["own_verdict"],
+            "Measured": frame["measured"].str.replace(" | ", "; "),
+            heading: frame["finding"],
+            "Note": frame["note"],
+        }
+    )
+
+
+def counts(frame: pd.DataFrame) -> pd.DataFrame:
+    """How many claims get each verdict, by the papers' own tables and as measured."""
+    own, found = Counter(frame["own_verdict"]), Counter(frame["finding"])
+    return pd.DataFrame(
+        {
+            "verdict": VERDICTS,
+            "by their own tables": [own[verdict] for verdict in VERDICTS],
+            "as measured here": [found[verdict] for verdict in VERDICTS],
+        }
+    )
