@@ -340,6 +340,8 @@ _PRUNED = [
 
 _QAT, _ESSER = "Quantization (QAT)", "Esser et al., Learned Step Size Quantization, 2019"
 _FQ_VIT, _DEFOSSEZ = METHODS[2], METHODS[4].reference
+_XIONG = "Xiong et al., Nyströmformer, 2021"
+_DROP_IN = "the baseline's weights, not trained further"
 
 
 def _lsq(weight: int, activation: int = 32, ends: int | None = None, note: str = "") -> Method:
