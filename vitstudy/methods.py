@@ -608,6 +608,102 @@ VARIANTS = (
     ),
 )
 
+# Pairs of methods, the second on what the first has made, with the options of its own row. Where it
+# is distillation, that is the first's own training with the teacher's soft targets too (`taught`).
+_SOFT = {"temperature": 2.0, "weight": 0.5, "expectation": "student"}
+_SHORT = {
+    "deit-base": "DeiT base",
+    "vtp-r0.2": "pruning 0.2",
+    "lsq-w4": "LSQ W4",
+    "dynamic": "dynamic int8",
+    "nystrom-m32": "Nyström 32",
+}
+_ROWS = {method.key: method for method in (*METHODS, *VARIANTS)}
+
+
+def _pair(first: str, second: str, **changes) -> Method:
+    """The row `second` with `first` in the place of vanilla."""
+    titles = f"{_SHORT[first]} + {_SHORT[second]}"
+    return replace(
+        _ROWS[second],
+        **{
+            "key": f"{first}+{second}",
+            "title": titles[0].upper() + titles[1:],
+            "published": None,
+            "beneath": "deit-base+dynamic",
+            "parents": (first,),
+            "note": f"{_SHORT[second]} as in its own row, from the model of {_SHORT[first]}",
+            **changes,
+        },
+    )
+
+
+def _pruned_after(first: str) -> tuple[Method, ...]:
+    """The three steps of pruning by gates, from the model of `first`."""
+    gates, cut = f"{first}+vtp-gates", f"{first}+vtp-r0.2-cut"
+    common = {"published": None, "beneath": "deit-base+dynamic"}
+    titles = f"{_SHORT[first]} + {_SHORT['vtp-r0.2']}"
+    return (
+        replace(
+            _ROWS["vtp-gates"],
+            **{**common, "key": gates, "title": f"{titles}, gates", "parents": (first,)},
+        ),
+        replace(
+            _ROWS["vtp-r0.2-cut"],
+            **{**common, "key": cut, "title": f"{titles}, cut", "parents": (gates,)},
+        ),
+        _pair(first, "vtp-r0.2", parents=(cut,)),
+    )
+
+
+def _taught(key: str, title: str) -> Method:
+    base = _ROWS[key]
+    return replace(
+        base,
+        key="taught" if key == "continued" else f"{key}+taught",
+        title=title,
+        published=None,
+        beneath="deit-base+dynamic",
+        module="vitstudy.distillation.taught",
+        parents=(*base.parents, "teacher"),
+        options={**base.options, **_SOFT, "method": base.module},
+        timed=False,
+        note="its own fine-tuning, with the teacher's soft targets (Eq. 4)",
+    )
+
+
+COMBINED = (
+    _taught("continued", "Vanilla ViT, distilled while trained on"),
+    *_pruned_after("deit-base"),
+    _taught("vtp-r0.2", "Pruning 0.2 + distillation"),
+    _pair("deit-base", "lsq-w4"),
+    _taught("lsq-w4", "LSQ W4 + distillation"),
+    _pair("deit-base", "nystrom-m32"),
+    _taught("nystrom-m32", "Nyström 32 + distillation"),
+    _pair("vtp-r0.2", "lsq-w4"),
+    _pair("vtp-r0.2", "dynamic"),
+    _pair("vtp-r0.2", "nystrom-m32"),
+    _pair("nystrom-m32", "lsq-w4"),
+    _pair(
+        "lsq-w4",
+        "nystrom-m32",
+        packer="vitstudy.quantization.lsq",
+        simulated=True,
+        weight_bits=4,
+    ),
+    _pair("nystrom-m32", "dynamic"),
+    _pair(
+        "dynamic",
+        "nystrom-m32",
+        **{"packer": "vitstudy.quantization.dynamic", "device": "cpu"},
+        **{"weight_bits": 8, "activation_bits": 8},
+        options={**_ROWS["nystrom-m32-dropin"].options},
+        note="drop-in: integers cannot be fine-tuned",
+    ),
+)
+VARIANTS += COMBINED
+
+
 # Points of the bit-width sweep that are no row or variant of their own: one figure shows them.
 SWEEP = (
     *(_rounded(bits) for bits in (8, 7, 6, 5, 3, 2)),

@@ -154,7 +154,7 @@ class Comparison:
             absent = [key for key in (first, second) if not self._has(key)]
             return f"no predictions of {' and '.join(absent) or f'one seed of {first}, {second}'}"
         pairs = [(self.correct[first, seed], self.correct[second, seed]) for seed in seeds]
-        draws = self._draws(first, second, seeds)
+        draws = self._draws({first: 1, second: -1}, seeds)
         if len(seeds) == 1 and not self.shared:
             (ours, theirs), test = pairs[0], MCNEMAR
             p_value = mcnemar(int((ours & ~theirs).sum()), int((theirs & ~ours).sum()))
@@ -168,20 +168,43 @@ class Comparison:
             first, second, float(points), 100 * low, 100 * high, p_value, test, len(seeds)
         )
 
+    def contrast(self, weights: dict[str, float]) -> tuple[float, float, float] | None:
+        """The sum of the rows' accuracies by `weights`, in points, and its 95 % interval.
+
+        Over the seeds that all of them have; None where there is none.
+        """
+        seeds = [
+            seed
+            for seed in self.profile.seeds
+            if all((key, seed) in self.correct for key in weights)
+        ]
+        if not seeds:
+            return None
+        means = {
+            key: np.mean([100 * self.correct[key, seed].mean() for seed in seeds])
+            for key in weights
+        }
+        low, high = np.percentile(self._draws(weights, seeds), [2.5, 97.5])
+        points = sum(weight * means[key] for key, weight in weights.items())
+        return float(points), 100 * float(low), 100 * float(high)
+
     def _has(self, key: str) -> bool:
         return any(row == key for row, _ in self.correct)
 
-    def _draws(self, first: str, second: str, seeds: list[int]) -> np.ndarray:
-        """Resampled differences, 0..1: over images, and over seeds where there are several.
+    def _draws(self, weights: dict[str, float], seeds: list[int]) -> np.ndarray:
+        """Resampled sums of accuracies by `weights`, 0..1: over images, and over seeds where there
+        are several.
 
-        A seed is drawn for both rows at once: a row of seed k starts from the baseline of seed k.
+        A seed is drawn for all rows at once: a row of seed k starts from the baseline of seed k.
         """
         if self._resampled is None:
             sources = self._sources() if self.shared else None
             self._order = {name: column for column, name in enumerate(self.correct)}
             self._resampled = resampled_accuracy(np.stack(list(self.correct.values())), sources)
-        columns = [[self._order[key, seed] for seed in seeds] for key in (first, second)]
-        by_seed = self._resampled[:, columns[0]] - self._resampled[:, columns[1]]
+        by_seed = sum(
+            weight * self._resampled[:, [self._order[key, seed] for seed in seeds]]
+            for key, weight in weights.items()
+        )
         generator = np.random.RandomState(1)
         chosen = generator.randint(0, len(seeds), by_seed.shape)
         return np.take_along_axis(by_seed, chosen, axis=1).mean(axis=1, dtype=np.float64)

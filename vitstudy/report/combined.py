@@ -1,0 +1,200 @@
+"""What notebook 07 says of pairs of methods: each pair against its parts, and the Pareto front."""
+
+from __future__ import annotations
+
+import itertools
+from dataclasses import dataclass
+
+import pandas as pd
+
+from vitstudy import methods, profiles, speed, study
+from vitstudy.report import significance, tables
+from vitstudy.study import Cell
+
+SINGLES = {
+    "distillation": "deit-base",
+    "pruning 0.2": "vtp-r0.2",
+    "LSQ W4": "lsq-w4",
+    "dynamic int8": "dynamic",
+    "Nyström 32": "nystrom-m32",
+}
+"""The methods that are paired, and the row that each is alone."""
+
+
+@dataclass(frozen=True)
+class Pair:
+    first: str
+    second: str
+    key: str = ""
+    """The cell that has both; empty where they do not go together in this order."""
+    parts: tuple[str, str] = ("", "")
+    """The rows that have one of them each."""
+    why_not: str = ""
+
+
+def _done(first: str, second: str) -> Pair:
+    parts = SINGLES[first], SINGLES[second]
+    return Pair(first, second, "+".join(parts), parts)
+
+
+def _taught(first: str) -> Pair:
+    key = SINGLES[first]
+    return Pair(first, "distillation", f"{key}+taught", (key, "taught"))
+
+
+_NO_GRADIENT = "integers cannot be trained further"
+_PLAIN = "pruning cuts plain float layers and plain attention: it goes first"
+_TWICE = "both replace the same weights by integers"
+PAIRS = (
+    _done("distillation", "pruning 0.2"),
+    _taught("pruning 0.2"),
+    _done("distillation", "LSQ W4"),
+    _taught("LSQ W4"),
+    _done("distillation", "dynamic int8"),
+    Pair("dynamic int8", "distillation", why_not=_NO_GRADIENT),
+    _done("distillation", "Nyström 32"),
+    _taught("Nyström 32"),
+    _done("pruning 0.2", "LSQ W4"),
+    Pair("LSQ W4", "pruning 0.2", why_not=_PLAIN),
+    _done("pruning 0.2", "dynamic int8"),
+    Pair("dynamic int8", "pruning 0.2", why_not=_PLAIN),
+    _done("pruning 0.2", "Nyström 32"),
+    Pair("Nyström 32", "pruning 0.2", why_not=_PLAIN),
+    Pair("LSQ W4", "dynamic int8", why_not=_TWICE),
+    Pair("dynamic int8", "LSQ W4", why_not=_TWICE),
+    _done("LSQ W4", "Nyström 32"),
+    _done("Nyström 32", "LSQ W4"),
+    _done("Nyström 32", "dynamic int8"),
+    Pair("dynamic int8", "Nyström 32", "dynamic+nystrom-m32", ("dynamic", "nystrom-m32-dropin")),
+)
+"""Every two of them in both orders: first the one, then the other on what it made."""
+
+
+def pairs(profile: str, which: int) -> pd.DataFrame:
+    """The measured pairs of Table 1's or 2's data set, a row each.
+
+    `change` from vanilla in points; `sum_of_parts`, what its parts change alone, added up;
+    `together`, the one less the other, with `low` and `high` of its 95 % interval over the images;
+    `size_share` of vanilla's file in percent, beside the product of the parts' (`size_product`);
+    `cpu_ratio` to vanilla's images per second, NaN where it is simulated or not timed.
+    """
+    dataset, rows = profiles.get(profile).datasets[which - 1], []
+    compared = significance.comparison(profile, dataset)
+    for pair in PAIRS:
+        if not pair.key:
+            continue
+        # One weight a row, though a row may stand on both sides.
+        together: dict[str, float] = {}
+        for key, weight in ((pair.key, 1), ("vanilla", 1), *((part, -1) for part in pair.parts)):
+            together[key] = together.get(key, 0) + weight
+        both = compared.contrast(together)
+        if both is None:
+            continue
+        change = compared.contrast({pair.key: 1, "vanilla": -1})[0]
+        shares = [size_share(profile, dataset, part) for part in pair.parts]
+        cell = Cell(profile, dataset, pair.key, profiles.get(profile).seeds[0])
+        timed = speed.latest(cell, "cpu")
+        rows.append(
+            {
+                "first": pair.first,
+                "second": pair.second,
+                "key": pair.key,
+                "accuracy": compared.contrast({pair.key: 1})[0],
+                "change": change,
+                "sum_of_parts": change - both[0],
+                "together": both[0],
+                "low": both[1],
+                "high": both[2],
+                "size_share": size_share(profile, dataset, pair.key),
+                "size_product": shares[0] * shares[1] / 100,
+                "cpu_ratio": timed["ratio_to_vanilla"] if timed else None,
+            }
+        )
+    columns = ["first", "second", "key", "accuracy", "change", "sum_of_parts", "together", "low"]
+    columns += ["high", "size_share", "size_product", "cpu_ratio"]
+    return pd.DataFrame(rows, columns=columns).astype({"cpu_ratio": float})
+
+
+def size_share(profile: str, dataset: str, key: str) -> float:
+    """The file's size in percent of vanilla's, of the first seed."""
+    seed = profiles.get(profile).seeds[0]
+    own, base = (study.read(Cell(profile, dataset, each, seed)) for each in (key, "vanilla"))
+    return 100 * own.size_mib / base.size_mib
+
+
+def readable(frame: pd.DataFrame) -> pd.DataFrame:
+    """`pairs` as text under headings for a reader."""
+    return pd.DataFrame(
+        {
+            "First": frame["first"],
+            "Then": frame["second"],
+            "Accuracy, %": frame["accuracy"].map("{:.2f}".format),
+            "Change, points": frame["change"].map("{:+.2f}".format),
+            "Sum of its parts": frame["sum_of_parts"].map("{:+.2f}".format),
+            "Beyond the sum (95 %)": [
+                f"{row.together:+.2f} ({row.low:+.2f} to {row.high:+.2f})"
+                for row in frame.itertuples()
+            ],
+            "File, % of vanilla's": frame["size_share"].map("{:.1f}".format),
+            "Product of its parts": frame["size_product"].map("{:.1f}".format),
+            "CPU speed ratio": ["" if pd.isna(r) else f"{r:.2f}" for r in frame["cpu_ratio"]],
+        }
+    )
+
+
+def impossible() -> pd.DataFrame:
+    """The pairs that do not go together in their order, and why."""
+    rows = [(pair.first, pair.second, pair.why_not) for pair in PAIRS if pair.why_not]
+    return pd.DataFrame(rows, columns=["First", "Then", "Why not"])
+
+
+# -- the Pareto front -----------------------------------------------------------------------------
+
+
+def field(profile: str, which: int) -> pd.DataFrame:
+    """Every measured cell of a data set but the teacher: `key`, `model`, `family`, `accuracy` in
+    percent, `size_mib`, `pair`, and whether it is on the front (`front`); means over the seeds."""
+    dataset, rows = profiles.get(profile).datasets[which - 1], []
+    combined = {pair.key for pair in PAIRS if pair.key}
+    for method in methods.available():
+        records = tables.seeds(profile, dataset, method.key).values()
+        done = [record for record in records if record and record.status == "done"]
+        if done and method.key != "teacher":
+            rows.append(
+                {
+                    "key": method.key,
+                    "model": method.title,
+                    "family": method.method,
+                    "accuracy": 100 * sum(record.accuracy for record in done) / len(done),
+                    "size_mib": sum(record.size_mib for record in done) / len(done),
+                    "pair": method.key in combined,
+                }
+            )
+    frame = pd.DataFrame(rows, columns=["key", "model", "family", "accuracy", "size_mib", "pair"])
+    return frame.assign(front=on_front(frame["accuracy"], frame["size_mib"]))
+
+
+def on_front(accuracy: pd.Series, size: pd.Series) -> list[bool]:
+    """Whether no other is at least as accurate and at most as large, and better in one of them."""
+    points = list(zip(accuracy, size, strict=True))
+    return [
+        not any(a >= accuracy_ and s <= size_ and (a, s) != (accuracy_, size_) for a, s in points)
+        for accuracy_, size_ in points
+    ]
+
+
+def orders(frame: pd.DataFrame) -> pd.DataFrame:
+    """The pairs that were measured in both orders, and by how much the orders differ, in points."""
+    by_names = {(row.first, row.second): row for row in frame.itertuples()}
+    rows = [
+        {
+            "Pair": f"{first} and {second}",
+            "First first, %": by_names[first, second].accuracy,
+            "Second first, %": by_names[second, first].accuracy,
+            "Difference, points": by_names[first, second].accuracy
+            - by_names[second, first].accuracy,
+        }
+        for first, second in itertools.combinations(SINGLES, 2)
+        if (first, second) in by_names and (second, first) in by_names
+    ]
+    return pd.DataFrame(rows).round(2)

@@ -1,0 +1,104 @@
+"""Figures of pairs of methods and of the front over everything."""
+
+from __future__ import annotations
+
+import pandas as pd
+from matplotlib.figure import Figure
+
+from vitstudy.report import style
+
+
+@style.styled
+def front(frames: list[pd.DataFrame], titles: list[str]) -> Figure:
+    """Every measured model by size and accuracy, a panel a data set, and the Pareto front.
+
+    `frames` as `combined.field` gives them. Models beyond the axis' lower end are not shown, and
+    the panel says how many.
+    """
+    figure = style.figure(height=4.2 * len(frames))
+    for axes, frame, title in zip(
+        figure.subplots(len(frames), 1, squeeze=False)[:, 0], frames, titles, strict=True
+    ):
+        if frame.empty:
+            axes.set_title(f"{title}: nothing measured")
+            continue
+        vanilla = frame[frame["key"] == "vanilla"]
+        best = frame[frame["front"]].sort_values("size_mib")
+        least = min(frame["accuracy"].max() - 12, best["accuracy"].max() - 12)
+        for pair, colour, marker, label in (
+            (False, style.GREY, "o", "one method"),
+            (True, style.PALETTE[0], "s", "two methods"),
+        ):
+            rows = frame[frame["pair"] == pair]
+            axes.plot(rows["size_mib"], rows["accuracy"], marker, ms=5, color=colour, label=label)
+        axes.plot(
+            best["size_mib"],
+            best["accuracy"],
+            drawstyle="steps-post",
+            color=style.PALETTE[1],
+            lw=1.5,
+            zorder=1,
+            label="Pareto front",
+        )
+        axes.plot(
+            vanilla["size_mib"],
+            vanilla["accuracy"],
+            "*",
+            ms=12,
+            color=style.PALETTE[3],
+            label="vanilla",
+        )
+        axes.set_xscale("log")
+        axes.set_ylim(least, frame["accuracy"].max() + 0.8)
+        axes.xaxis.set_major_formatter("{x:g}")
+        axes.xaxis.set_minor_formatter("")
+        below = int((frame["accuracy"] < least).sum())
+        axes.set_title(f"{title} ({below} models lie below)" if below else title)
+        axes.set_ylabel("top-1 accuracy, %")
+        _label(axes, best[best["accuracy"] >= least])
+    axes.set_xlabel("file, MiB")
+    handles, labels = figure.axes[0].get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside lower center", ncols=4)
+    return figure
+
+
+def _label(axes, best: pd.DataFrame) -> None:
+    """Number the points of the front; their names stand in a box in the corner."""
+    lines = []
+    for number, row in enumerate(best.itertuples(), 1):
+        axes.annotate(
+            str(number),
+            (row.size_mib, row.accuracy),
+            (0, 6),
+            textcoords="offset points",
+            ha="center",
+            fontsize=9,
+        )
+        lines.append(f"{number}  {row.model}")
+    axes.text(
+        0.99, 0.03, "\n".join(lines), transform=axes.transAxes, ha="right", va="bottom", fontsize=9
+    )
+
+
+@style.styled
+def together(frames: list[pd.DataFrame], titles: list[str]) -> Figure:
+    """What each pair loses beyond the sum of its parts, with its interval; `combined.pairs`."""
+    rows = max(1, *map(len, frames))
+    figure = style.figure(height=1.6 + 0.32 * rows)
+    names: dict[str, int] = {}
+    for frame in frames:
+        for row in frame.itertuples():
+            names.setdefault(f"{row.first}, then {row.second}", len(names))
+    grid = figure.subplots(1, len(frames), sharey=True, squeeze=False)[0]
+    for axes, frame, title in zip(grid, frames, titles, strict=True):
+        places = [names[f"{row.first}, then {row.second}"] for row in frame.itertuples()]
+        errors = [frame["together"] - frame["low"], frame["high"] - frame["together"]]
+        axes.errorbar(
+            frame["together"], places, xerr=errors, fmt="o", capsize=3, color=style.MEASURED
+        )
+        axes.axvline(0, color=style.GREY, lw=1)
+        axes.set_title(title)
+        axes.set_xlabel("accuracy beyond the sum of its\nparts' changes, points (95 %)")
+    grid[0].set_yticks(range(len(names)), list(names))
+    grid[0].set_ylim(len(names) - 0.5, -0.5)
+    return figure
