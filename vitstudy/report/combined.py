@@ -198,3 +198,40 @@ def orders(frame: pd.DataFrame) -> pd.DataFrame:
         if (first, second) in by_names and (second, first) in by_names
     ]
     return pd.DataFrame(rows).round(2)
+
+
+def findings(frame: pd.DataFrame, everything: pd.DataFrame) -> list[str]:
+    """Sentences of what the pairs and the front come to; `pairs` and `field` of one data set."""
+    if frame.empty:
+        return ["- No pair is measured on this profile yet."]
+    worse, better = frame[frame["high"] < 0], frame[frame["low"] > 0]
+    best = frame.loc[frame["accuracy"].idxmax()]
+    smallest = frame.loc[frame["size_share"].idxmin()]
+    lines = [
+        f"- Of {len(frame)} pairs, {len(worse)} lose more than the sum of their parts and "
+        f"{len(better)} less, by intervals that leave zero out"
+        + (": " + _names(pd.concat([worse, better])) if len(worse) + len(better) else "")
+        + ".",
+        f"- The most accurate is {best['first']}, then {best['second']}: {best['accuracy']:.2f} % "
+        f"({best['change']:+.2f} points from vanilla) at {best['size_share']:.1f} % of its file.",
+        f"- The smallest is {smallest['first']}, then {smallest['second']}: "
+        f"{smallest['size_share']:.1f} % of vanilla's file, {smallest['change']:+.2f} points.",
+    ]
+    if (timed := frame.dropna(subset="cpu_ratio")).size:
+        fastest = timed.loc[timed["cpu_ratio"].idxmax()]
+        lines.append(
+            f"- The fastest on the CPU is {fastest['first']}, then {fastest['second']}: "
+            f"{fastest['cpu_ratio']:.2f} times vanilla's images per second."
+        )
+    front = everything[everything["front"]]
+    lines.append(
+        f"- {int(front['pair'].sum())} of the {len(front)} models on the front over all "
+        f"{len(everything)} are pairs."
+    )
+    return lines
+
+
+def _names(frame: pd.DataFrame) -> str:
+    return "; ".join(
+        f"{row.first}, then {row.second} ({row.together:+.2f})" for row in frame.itertuples()
+    )
