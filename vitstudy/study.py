@@ -135,13 +135,18 @@ def select(patterns: list[str]) -> list[Cell]:
     chosen: dict[Cell, None] = {}
     for pattern in patterns:
         found, named = _matching_cells(pattern)
-        if named and (reason := methods.not_installed(methods.get(found[0].method))):
-            raise UserError(
-                f"{found[0]} is not run: {reason}; "
-                f"pip install -c requirements.lock {' '.join(methods.get(found[0].method).requires)}"
-            )
+        if named:
+            _check_installed(found[0])
         chosen |= dict.fromkeys(found)
     return list(chosen)
+
+
+def _check_installed(cell: Cell) -> None:
+    """Raise UserError where this machine lacks the engine that the cell's method needs."""
+    method = methods.get(cell.method)
+    if reason := methods.not_installed(method):
+        wanted = " ".join(method.requires)
+        raise UserError(f"{cell} is not run: {reason}; pip install -c requirements.lock {wanted}")
 
 
 def not_run(patterns: list[str]) -> dict[str, str]:
@@ -341,6 +346,7 @@ def run(cell: Cell, *, missing: bool = False) -> Record:
     reason = why_not(cell)
     if reason is None:
         return read(cell)
+    _check_installed(cell)
     with _locked(cell):
         # Another process may have made it meanwhile; processes of one launch decided together.
         if not _several() and why_not(cell) is None:

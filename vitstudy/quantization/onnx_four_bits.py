@@ -137,9 +137,7 @@ def convert(model: nn.Module, activation_bits: int = 32) -> bytes:
         raise ValueError(
             f"activation_bits={activation_bits} is none of the kernels'; valid: 32 (float) and 8"
         )
-    learned = {
-        n: m for n, m in model.named_modules() if isinstance(m, lsq.LsqLinear | lsq.LsqConv2d)
-    }
+    learned = _layers(model)
     if not learned:
         raise ValueError("the model has no layers of LSQ")
     for name, layer in learned.items():
@@ -156,12 +154,16 @@ def convert(model: nn.Module, activation_bits: int = 32) -> bytes:
     return rewrite(onnx_runtime.export(dense), layers, activation_bits)
 
 
+def _layers(model: nn.Module) -> dict[str, lsq.LsqLinear | lsq.LsqConv2d]:
+    kinds = (lsq.LsqLinear, lsq.LsqConv2d)
+    return {name: each for name, each in model.named_modules() if isinstance(each, kinds)}
+
+
 def dense_of(model: nn.Module) -> nn.Module:
     """The float model whose weights are the numbers that an LSQ model's codes stand for."""
     dense, state = models.skeleton(model.description), model.state_dict()
-    for name, module in model.named_modules():
-        if isinstance(module, lsq.LsqLinear | lsq.LsqConv2d):
-            state[f"{name}.weight"] = module.rounded_weight().detach()
+    for name, layer in _layers(model).items():
+        state[f"{name}.weight"] = layer.rounded_weight().detach()
     dense.load_state_dict({name: state[name] for name in dense.state_dict()})
     return dense.eval()
 

@@ -203,9 +203,8 @@ def quantize(content: bytes) -> bytes:
     proto = onnx.load_from_string(content)
     if any("Integer" in node.op_type or "NBits" in node.op_type for node in proto.graph.node):
         raise UserError("the ONNX file is quantized already: start from the float32 one")
-    wanted = {
-        n.name for n in proto.graph.node if n.op_type == "MatMul" and weight_of(proto.graph, n)
-    }
+    products = [node for node in proto.graph.node if node.op_type == "MatMul"]
+    wanted = {node.name for node in products if weight_of(proto.graph, node) is not None}
     with tempfile.TemporaryDirectory() as folder, quiet():
         path = Path(folder) / "int8.onnx"  # ONNX Runtime gives the result as a file alone
         quantization.quantize_dynamic(
