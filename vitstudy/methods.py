@@ -363,7 +363,7 @@ def not_installed(method: Method) -> str:
     """Why `method` cannot be run here, as a clause; empty where it can."""
     absent = [name for name in method.requires if find_spec(name) is None]
     verb = "is" if len(absent) == 1 else "are"
-    return f"{' and '.join(absent)} {verb} not installed" if absent else ""
+    return f"{', '.join(absent)} {verb} not installed" if absent else ""
 
 
 def get(key: str) -> Method:

@@ -129,15 +129,16 @@ def select(patterns: list[str]) -> list[Cell]:
     """The cells that match any of `patterns`, each `profile[/dataset[/method[/seedK]]]`, globs
     allowed, in an order in which parents come first.
 
-    Raises UserError where a part of a pattern matches nothing, naming what is valid, and where a
-    method asked for by name cannot be run for want of its engine.
+    Those whose engine is not installed are left out. Raises UserError where a part of a pattern
+    matches nothing, naming what is valid, and where nothing is left of what it matches.
     """
     chosen: dict[Cell, None] = {}
     for pattern in patterns:
-        found, named = _matching_cells(pattern)
-        if named:
-            _check_installed(found[0])
-        chosen |= dict.fromkeys(found)
+        matching = _matching_cells(pattern)
+        here = [cell for cell in matching if not methods.not_installed(methods.get(cell.method))]
+        if not here:
+            _check_installed(matching[0])
+        chosen |= dict.fromkeys(here)
     return list(chosen)
 
 
@@ -151,23 +152,20 @@ def _check_installed(cell: Cell) -> None:
 
 def not_run(patterns: list[str]) -> dict[str, str]:
     """The methods that `patterns` take in but for their engines, each with the reason."""
-    keys = {}
-    for pattern in patterns:
-        for cell in _matching_cells(pattern, not_installed=True)[0]:
-            keys[cell.method] = methods.not_installed(methods.get(cell.method))
-    return {key: reason for key, reason in keys.items() if reason}
+    keys = {cell.method: None for pattern in patterns for cell in _matching_cells(pattern)}
+    reasons = {key: methods.not_installed(methods.get(key)) for key in keys}
+    return {key: reason for key, reason in reasons.items() if reason}
 
 
-def _matching_cells(pattern: str, not_installed: bool = False) -> tuple[list[Cell], bool]:
-    """The cells that match a pattern, and whether it names their method."""
+def _matching_cells(pattern: str) -> list[Cell]:
+    """The cells that match a pattern, those whose engine is not installed included."""
     parts = pattern.strip("/").split("/")
     if len(parts) > 4:
         raise UserError(f"{pattern!r} has more than the four parts of profile/dataset/method/seedK")
     parts += ["*"] * (4 - len(parts))
     names = _matching("profile", parts[0], profiles.PROFILES)
     named = not set("*?[") & set(parts[2])
-    everything = dict(left_out=named, not_installed=named or not_installed)
-    found = [cell for name in names for cell in cells(name, **everything)]
+    found = [cell for name in names for cell in cells(name, left_out=named, not_installed=True)]
     # Each part is looked for among what the parts before it leave.
     for kind, field, part in (
         ("data set", "dataset", parts[1]),
@@ -177,7 +175,7 @@ def _matching_cells(pattern: str, not_installed: bool = False) -> tuple[list[Cel
         valid = dict.fromkeys(getattr(cell, field) for cell in found)
         names = _matching(kind, part, valid)
         found = [cell for cell in found if getattr(cell, field) in names]
-    return found, named
+    return found
 
 
 def _matching(kind: str, pattern: str, names) -> list[str]:

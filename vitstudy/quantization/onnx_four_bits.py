@@ -64,23 +64,19 @@ def rewrite(content: bytes, layers: dict[str, tuple[Tensor, Tensor]], activation
     """
     onnx = engine("onnx")
     proto = onnx.load_from_string(content)
-    graph, nodes, replaced, waiting = proto.graph, [], [], dict(layers)
+    graph, nodes, waiting = proto.graph, [], dict(layers)
     for node in graph.node:
         if node.name not in waiting:
             nodes.append(node)
             continue
         codes, scale = waiting.pop(node.name)
-        replaced.append(onnx_runtime.weight_of(graph, node))
         change = _four_bit_product if codes.ndim == 2 else _four_bit_convolution
         tensors, made = change(onnx, node, codes, scale, activation_bits)
         graph.initializer.extend(tensors)
         nodes += made
     if waiting:
         raise ValueError(f"the ONNX file has no layer {', '.join(waiting)}")
-    for tensor in replaced:
-        graph.initializer.remove(tensor)
-    del graph.node[:]
-    graph.node.extend(nodes)
+    onnx_runtime.replace_nodes(graph, nodes)
     proto.opset_import.append(onnx.helper.make_opsetid(BLOCKED, 1))
     return onnx_runtime.serialized(proto)
 
@@ -118,7 +114,7 @@ def _four_bit_convolution(onnx, node, codes: Tensor, scale: Tensor, activation_b
         onnx.helper.make_tensor(names[0], kind, list(codes.shape), raw, raw=True),
         onnx.numpy_helper.from_array(scale.expand(len(codes)).contiguous().numpy(), names[1]),
     ]
-    weight = f"{node.name}.weight"
+    weight = f"{node.name}.dequantized"
     read = onnx.helper.make_node("DequantizeLinear", names, [weight], name=weight, axis=0)
     node.input[1] = weight
     return tensors, [read, node]

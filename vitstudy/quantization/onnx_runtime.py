@@ -28,7 +28,7 @@ from torch import Tensor, nn
 from vitstudy import measure
 from vitstudy.context import Context
 from vitstudy.errors import UserError
-from vitstudy.quantization.layers import copy_of_float_model, fold_batch_norm, reading_a_file
+from vitstudy.quantization.layers import copy_of_float_model, fold_batch_norm
 
 OPSET = 21
 """Of the files: the first with 4-bit integers, and attention is still plain matrix products."""
@@ -102,8 +102,16 @@ def _session(content: bytes, threads: int):
     options = runtime.SessionOptions()
     options.intra_op_num_threads = threads
     options.log_severity_level = 3  # errors
-    with reading_a_file("ONNX"):
+    kinds = engine("onnxruntime.capi.onnxruntime_pybind11_state")
+    refusals = (kinds.Fail, kinds.InvalidArgument, kinds.InvalidGraph, kinds.InvalidProtobuf)
+    try:
         return runtime.InferenceSession(content, options, providers=[PROVIDER])
+    except (*refusals, kinds.NotImplemented, kinds.RuntimeException) as error:
+        line = " ".join(str(error).split())[:200]
+        raise UserError(
+            f"ONNX Runtime {runtime.__version__} does not run the ONNX file ({line}): "
+            "remove it and run its cell again"
+        ) from error
 
 
 # -- from a model to an ONNX file -----------------------------------------------------------------
@@ -162,18 +170,31 @@ def _linear_as_product(graph) -> None:
             continue
         given = {each.name: onnx.helper.get_attribute_value(each) for each in node.attribute}
         weight = weight_of(graph, node)
-        if weight is None or given.get("transA") or len(node.input) < 3:
+        if weight is None or given.get("transA"):
             raise ValueError(f"{node.name}: a Gemm that is no linear layer")
         if (given.get("alpha", 1.0), given.get("beta", 1.0)) != (1.0, 1.0):
             raise ValueError(f"{node.name}: a Gemm with factors of its own")
         if given.get("transB"):
+            node.input[1] = f"{node.name}.weight_turned"
             turned = onnx.numpy_helper.to_array(weight).T.copy()
-            weight.CopyFrom(onnx.numpy_helper.from_array(turned, weight.name))
-        make, product = onnx.helper.make_node, f"{node.name}_product"
+            graph.initializer.append(onnx.numpy_helper.from_array(turned, node.input[1]))
+        make, product = onnx.helper.make_node, node.output[0]
+        if bias := node.input[2:]:  # the exporter leaves zeros away
+            product = f"{node.name}_product"
+            after = make("Add", [product, *bias], node.output, name=f"{node.name}_bias")
         nodes.append(make("MatMul", node.input[:2], [product], name=node.name))
-        nodes.append(make("Add", [product, node.input[2]], node.output, name=f"{node.name}_bias"))
+        nodes += [after] if bias else []
+    replace_nodes(graph, nodes)
+
+
+def replace_nodes(graph, nodes: list) -> None:
+    """Give `graph` other nodes, and drop the constants that none of them needs."""
     del graph.node[:]
     graph.node.extend(nodes)
+    used = {name for node in nodes for name in node.input}
+    tensors = [each for each in graph.initializer if each.name in used]
+    del graph.initializer[:]
+    graph.initializer.extend(tensors)
 
 
 def serialized(proto) -> bytes:
