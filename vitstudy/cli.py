@@ -109,9 +109,13 @@ def list_(what: str) -> None:
             click.echo(f"  {spec.name:18} {spec.num_classes} classes, {counts} images")
     if what in ("methods", "all"):
         click.echo("methods")
-        for method in methods.METHODS:
-            state = method.method if method.module else "not in the study yet"
-            click.echo(f"  {method.key:18} {method.title} ({state})")
+        for row in methods.METHODS:
+            for method in (row, *methods.beneath(row.key)):
+                state = method.method if method.module else "not in the study yet"
+                if reason := methods.not_installed(method):
+                    state = f"not run here: {reason}"
+                name = f"{'  ' if method.beneath else ''}{method.key}"
+                click.echo(f"  {name:18} {method.title} ({state})")
 
 
 @main.command()
@@ -129,6 +133,8 @@ def run(cells: tuple[str, ...], missing: bool, keep_going: bool) -> None:
 
     chosen = study.select(list(cells))
     log = logging.getLogger("vitstudy")
+    for key, reason in study.not_run(list(cells)).items():
+        log.info("not run: %s: %s", key, reason)
     tried, failed = [], []
     # A parent that has to be made again may take others' records with it: those come next.
     while waiting := [cell for cell in _waiting(chosen, missing) if cell not in tried]:

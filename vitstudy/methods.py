@@ -9,6 +9,7 @@ second, size in MB. None stands where they print "-".
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
+from importlib.util import find_spec
 
 from vitstudy.errors import unknown
 
@@ -47,6 +48,8 @@ class Method:
     """Whether the artifact imitates in float the arithmetic that it is named for."""
     device: str | None = None
     """Where its models must run; None for wherever the machine runs best."""
+    requires: tuple[str, ...] = ()
+    """Packages beyond the study's own, as they are imported and installed: those of its engine."""
     note: str = ""
 
     @property
@@ -208,6 +211,13 @@ METHODS = (
 )
 
 
+_ORT = "ONNX Runtime's dynamic quantization"
+_ONNX = dict(
+    module="vitstudy.quantization.onnx_runtime",
+    packer="vitstudy.quantization.onnx_runtime",
+    device="cpu",
+    requires=("onnx", "onnxruntime", "onnxscript"),
+)
 _QAT, _ESSER = "Quantization (QAT)", "Esser et al., Learned Step Size Quantization, 2019"
 _FQ_VIT, _DEFOSSEZ = METHODS[2], METHODS[4].reference
 
@@ -304,6 +314,64 @@ VARIANTS = (
         parents=("vanilla",),
         note="control: the baseline fine-tuned for LSQ's steps, in float",
     ),
+    Method(
+        "onnx",
+        "ONNX Runtime, float32",
+        "-",
+        _ORT,
+        beneath="dynamic",
+        options={"weight_bits": 32},
+        parents=("vanilla",),
+        note="control: is it the engine, or the integers?",
+        **_ONNX,
+    ),
+    Method(
+        "onnx-int8",
+        "ONNX Runtime, dynamic int8",
+        "Quantization (PTQ)",
+        _ORT,
+        beneath="dynamic",
+        weight_bits=8,
+        activation_bits=8,
+        options={"weight_bits": 8},
+        parents=("onnx", "vanilla"),
+        note="W8 per channel; activations quantized at run time, per tensor",
+        **_ONNX,
+    ),
+    Method(
+        "torchao-int8",
+        "torchao, dynamic int8",
+        "Quantization (PTQ)",
+        "torchao, the PyTorch project's quantization library",
+        beneath="dynamic",
+        module="vitstudy.quantization.torchao_int8",
+        packer="vitstudy.quantization.torchao_int8",
+        parents=("vanilla",),
+        weight_bits=8,
+        activation_bits=8,
+        device="cpu",
+        requires=("torchao",),
+        note="W8 per channel; activations quantized at run time, per token; not compiled",
+    ),
+    *(
+        Method(
+            key,
+            f"LSQ, W4{title} in ONNX Runtime",
+            _QAT,
+            _ESSER,
+            beneath="lsq-w4",
+            weight_bits=4,
+            activation_bits=activation,
+            options={"activation_bits": activation},
+            parents=("lsq-w4",),
+            note=note,
+            **{**_ONNX, "module": "vitstudy.quantization.onnx_four_bits"},
+        )
+        for key, title, activation, note in (
+            ("lsq-w4-onnx", "", 32, "LSQ's integers run by 4-bit kernels, activations in float"),
+            ("lsq-w4-onnx-a8", "A8", 8, "the same; activations int8 in blocks, at run time"),
+        )
+    ),
     _diffq("diffq-finetuned", "from the baseline", "vanilla's own size, fine-tuned"),
     _diffq(
         "diffq-gaussian",
@@ -349,6 +417,13 @@ def available() -> tuple[Method, ...]:
 def beneath(key: str) -> tuple[Method, ...]:
     """The variants and controls of the papers' row `key`."""
     return tuple(method for method in VARIANTS if method.beneath == key)
+
+
+def not_installed(method: Method) -> str:
+    """Why `method` cannot be run here, as a clause; empty where it can."""
+    absent = [name for name in method.requires if find_spec(name) is None]
+    verb = "is" if len(absent) == 1 else "are"
+    return f"{', '.join(absent)} {verb} not installed" if absent else ""
 
 
 def get(key: str) -> Method:

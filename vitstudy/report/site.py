@@ -82,7 +82,7 @@ def _summary(profile: str, source: Path) -> str:
 def _run(profile: str) -> str:
     """Tables of the cells and of the timings: what, on what, when and how long."""
     rows = []
-    for cell in study.cells(profile):
+    for cell in study.cells(profile, not_installed=True):
         if record := study.read(cell):
             rows.append(
                 {
