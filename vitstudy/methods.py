@@ -76,6 +76,21 @@ def _lsq_bits(weight: int, activation: int = 32, ends: int | None = None) -> dic
     return {**bits, "options": options}
 
 
+def _fq_vit(bits: int, attention_bits: int, factors=True, log2=True, **others) -> dict:
+    """FQ-ViT with either of its remedies or both; with neither it is min/max at the same bits."""
+    widths = {"bits": bits, "attention_bits": attention_bits}
+    remedies = {"power_of_two": factors, "log_int_softmax": log2}
+    return dict(
+        module="vitstudy.quantization.fq_vit",
+        packer="vitstudy.quantization.fq_vit",
+        parents=("vanilla",),
+        simulated=True,
+        weight_bits=bits,
+        activation_bits=bits,
+        options={**widths, **remedies, "calibration_images": 1_024, **others},
+    )
+
+
 P = Published
 METHODS = (
     Method(
@@ -106,16 +121,7 @@ METHODS = (
         "Quantization (PTQ)",
         "Lin et al., FQ-ViT, 2021",
         (P(97.31, None, None, None), P(84.87, None, None, None)),
-        module="vitstudy.quantization.fq_vit",
-        packer="vitstudy.quantization.fq_vit",
-        options={
-            **{"bits": 8, "attention_bits": 4, "power_of_two": True, "log_int_softmax": True},
-            "calibration_images": 1_024,
-        },
-        parents=("vanilla",),
-        weight_bits=8,
-        activation_bits=8,
-        simulated=True,
+        **_fq_vit(8, 4, calibration_draws=5),
         note="W8 per channel, A8 per layer, attention maps of 4 bits",
     ),
     Method(
@@ -197,9 +203,32 @@ METHODS = (
 )
 
 
+_LIN = METHODS[2].reference
+_REMEDIES = (
+    ("-minmax", "neither remedy", False, False, "control: one scale a layer, uniform maps"),
+    ("-ptf", "power-of-two factors alone", True, False, "uniform attention maps"),
+    ("-lis", "Log-Int-Softmax alone", False, True, "one scale for all channels"),
+)
 _QAT, _ESSER = "Quantization (QAT)", "Esser et al., Learned Step Size Quantization, 2019"
 _DEFOSSEZ = METHODS[4].reference
 VARIANTS = (
+    *(
+        Method(
+            f"{key}{ending}",
+            f"FQ-ViT, W{bits}A{bits}, maps of {maps} bits, {title}",
+            "Quantization (PTQ)",
+            _LIN,
+            beneath="fq-vit",
+            note=note,
+            **_fq_vit(bits, maps, factors, log2),
+        )
+        for key, bits, maps, remedies in (
+            ("fq-vit", 8, 4, _REMEDIES),
+            # At these widths, chosen on validation, each remedy has something to cure.
+            ("fq-vit-w6m3", 6, 3, (*_REMEDIES, ("", "both", True, True, "both remedies"))),
+        )
+        for ending, title, factors, log2, note in remedies
+    ),
     *(
         Method(
             key,
