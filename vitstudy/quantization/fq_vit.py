@@ -255,12 +255,16 @@ def compress(context: Context) -> nn.Module:
 def analyse(context: Context, model: nn.Module) -> dict[str, np.ndarray]:
     """What notebook 02 asks of the weights: how near the model is to its baseline on validation.
 
-    Where the options say how many `calibration_draws`, as the row itself does, also the same after
-    calibration on fewer images (`calibration.by_size`) and what the papers' Figure 1 draws.
+    And `norm_scale__<layer>`, the scales of each LayerNorm's input: (D,) with power-of-two factors,
+    else (). Where the options say how many `calibration_draws`, as the row itself does, also how
+    near it is after calibration on fewer images, and what the papers' Figure 1 draws.
     """
     dense, options = context.model(), _options(context)
     logits = context.evaluate(dense, context.data.validation)
     found = calibration.on_validation(context, logits, model)
+    for name, module in model.named_modules():
+        if isinstance(module, QuantLayerNorm):
+            found[f"norm_scale__{name}"] = module.input_quantizer.scale.cpu().numpy()
     if draws := context.options.get("calibration_draws"):
 
         def quantized(images: Tensor) -> nn.Module:
