@@ -90,6 +90,21 @@ def _lsq_bits(weight: int, activation: int = 32, ends: int | None = None) -> dic
     return {**bits, "options": options}
 
 
+def _fq_vit(bits: int, attention_bits: int, factors=True, log2=True, **others) -> dict:
+    """FQ-ViT with either of its remedies or both; with neither it is min/max at the same bits."""
+    widths = {"bits": bits, "attention_bits": attention_bits}
+    remedies = {"power_of_two": factors, "log_int_softmax": log2}
+    return dict(
+        module="vitstudy.quantization.fq_vit",
+        packer="vitstudy.quantization.fq_vit",
+        parents=("vanilla",),
+        simulated=True,
+        weight_bits=bits,
+        activation_bits=bits,
+        options={**widths, **remedies, "calibration_images": 1_024, **others},
+    )
+
+
 P = Published
 METHODS = (
     Method(
@@ -120,16 +135,7 @@ METHODS = (
         "Quantization (PTQ)",
         "Lin et al., FQ-ViT, 2021",
         (P(97.31, None, None, None), P(84.87, None, None, None)),
-        module="vitstudy.quantization.fq_vit",
-        packer="vitstudy.quantization.fq_vit",
-        options={
-            **{"bits": 8, "attention_bits": 4, "power_of_two": True, "log_int_softmax": True},
-            "calibration_images": 1_024,
-        },
-        parents=("vanilla",),
-        weight_bits=8,
-        activation_bits=8,
-        simulated=True,
+        **_fq_vit(8, 4, calibration_draws=5),
         note="W8 per channel, A8 per layer, attention maps of 4 bits",
     ),
     Method(
@@ -211,6 +217,12 @@ METHODS = (
 )
 
 
+_LIN = METHODS[2].reference
+_REMEDIES = (
+    ("-minmax", "neither remedy", False, False, "control: one scale a layer, uniform maps"),
+    ("-ptf", "power-of-two factors alone", True, False, "uniform attention maps"),
+    ("-lis", "Log-Int-Softmax alone", False, True, "one scale for all channels"),
+)
 _ORT = "ONNX Runtime's dynamic quantization"
 _ONNX = dict(
     module="vitstudy.quantization.onnx_runtime",
@@ -219,7 +231,7 @@ _ONNX = dict(
     requires=("onnx", "onnxruntime", "onnxscript"),
 )
 _QAT, _ESSER = "Quantization (QAT)", "Esser et al., Learned Step Size Quantization, 2019"
-_FQ_VIT, _DEFOSSEZ = METHODS[2], METHODS[4].reference
+_DEFOSSEZ = METHODS[4].reference
 
 
 def _lsq(weight: int, activation: int = 32, ends: int | None = None, note: str = "") -> Method:
@@ -254,18 +266,16 @@ def _rounded(bits: int, start: str = "max") -> Method:
     )
 
 
-def _fq_vit(bits: int) -> Method:
-    maps = min(bits, _FQ_VIT.options["attention_bits"])
-    return replace(
-        _FQ_VIT,
-        key=f"fq-vit-w{bits}a{bits}",
-        title=f"FQ-ViT, W{bits}A{bits}",
-        published=None,
+def _fq_vit_at(bits: int) -> Method:
+    maps = min(bits, 4)
+    return Method(
+        f"fq-vit-w{bits}a{bits}",
+        f"FQ-ViT, W{bits}A{bits}",
+        "Quantization (PTQ)",
+        _LIN,
         beneath="fq-vit",
-        options={**_FQ_VIT.options, "bits": bits, "attention_bits": maps},
-        weight_bits=bits,
-        activation_bits=bits,
         note=f"attention maps of {maps} bits",
+        **_fq_vit(bits, maps),
     )
 
 
@@ -299,6 +309,23 @@ def _same_bytes(key: str) -> Method:
 
 _ENDS = "first and last layer of 8 bits, as in LSQ's own paper"
 VARIANTS = (
+    *(
+        Method(
+            f"{key}{ending}",
+            f"FQ-ViT, W{bits}A{bits}, maps of {maps} bits, {title}",
+            "Quantization (PTQ)",
+            _LIN,
+            beneath="fq-vit",
+            note=note,
+            **_fq_vit(bits, maps, factors, log2),
+        )
+        for key, bits, maps, remedies in (
+            ("fq-vit", 8, 4, _REMEDIES),
+            # At these widths, chosen on validation, each remedy has something to cure.
+            ("fq-vit-w6m3", 6, 3, (*_REMEDIES, ("", "both", True, True, "both remedies"))),
+        )
+        for ending, title, factors, log2, note in remedies
+    ),
     _lsq(8),
     *(_lsq(bits, bits, 8, _ENDS) for bits in (4, 3, 2)),
     _rounded(4),
@@ -396,7 +423,7 @@ VARIANTS = (
 # Points of the bit-width sweep that are no row or variant of their own: one figure shows them.
 SWEEP = (
     *(_rounded(bits) for bits in (8, 7, 6, 5, 3, 2)),
-    *(_fq_vit(bits) for bits in (7, 6, 5, 4, 3, 2)),
+    *(_fq_vit_at(bits) for bits in (7, 6, 5, 4, 3, 2)),
     *(_lsq(bits) for bits in (7, 6, 5, 3, 2)),
     *(
         _diffq(f"diffq-p{penalty:g}", f"penalty {penalty:g}", "fine-tuned", penalty=penalty)

@@ -214,7 +214,7 @@ def test_a_file_that_does_not_fit_its_header_is_one_line(smoke, key, harm):
     else:
         header["architecture"]["depth"] = 1
     path.write_bytes(to_bytes(tensors, {"vitstudy": json.dumps(header)}))
-    with pytest.raises(UserError, match="does not hold the model that it describes") as raised:
+    with pytest.raises(UserError, match="does not hold what its header says") as raised:
         models.load(path)
     assert "\n" not in str(raised.value)
 
