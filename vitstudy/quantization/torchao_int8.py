@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from vitstudy import measure, models
 from vitstudy.context import Context
-from vitstudy.quantization.layers import copy_of_float_model, reading_a_file
+from vitstudy.quantization.layers import copy_of_float_model
 from vitstudy.quantization.onnx_runtime import engine, note_layers, quiet
 
 REASON = "torchao's int8 is of linear layers"
@@ -77,20 +77,19 @@ def pack(model: TorchaoModel) -> tuple[dict[str, Tensor], dict]:
 
 def unpack(tensors: dict[str, Tensor], description: dict) -> TorchaoModel:
     """The model that `pack` took apart: torchao's own layers around the file's integers."""
-    with reading_a_file("torchao"):
-        network, tensors, kept = models.skeleton(description), dict(tensors), {}
-        for name, layer in network.named_modules():
-            if isinstance(layer, nn.Linear):
-                kept[name] = tensors.pop(f"{name}.weight"), tensors.pop(f"{name}.scale")
-                tensors[f"{name}.weight"] = torch.zeros_like(layer.weight)  # only for its shape
-        network.load_state_dict(tensors)
-        model = _quantize(network.eval())
-        for name, layer in model.linear().items():
-            own = layer.weight.qdata, layer.weight.scale
-            for tensor, given in zip(own, kept[name], strict=True):
-                if (tensor.shape, tensor.dtype) != (given.shape, given.dtype):
-                    raise ValueError(f"{name}: {given.dtype} {tuple(given.shape)} does not fit")
-                tensor.copy_(given)
+    network, tensors, kept = models.skeleton(description), dict(tensors), {}
+    for name, layer in network.named_modules():
+        if isinstance(layer, nn.Linear):
+            kept[name] = tensors.pop(f"{name}.weight"), tensors.pop(f"{name}.scale")
+            tensors[f"{name}.weight"] = torch.zeros_like(layer.weight)  # only for its shape
+    network.load_state_dict(tensors)
+    model = _quantize(network.eval())
+    for name, layer in model.linear().items():
+        own = layer.weight.qdata, layer.weight.scale
+        for tensor, given in zip(own, kept[name], strict=True):
+            if (tensor.shape, tensor.dtype) != (given.shape, given.dtype):
+                raise ValueError(f"{name}: {given.dtype} {tuple(given.shape)} does not fit")
+            tensor.copy_(given)
     return model
 
 
