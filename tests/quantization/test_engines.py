@@ -361,12 +361,15 @@ def test_a_torchao_model_stays_on_the_cpu_and_is_not_quantized_again(dense):
 
 
 @with_torchao
-def test_a_damaged_torchao_artifact_is_one_line(dense):
+def test_a_damaged_torchao_artifact_is_one_line(dense, tmp_path):
     tensors, description = torchao_int8.pack(torchao_int8.quantize(dense))
+    header = json.dumps({"packer": torchao_int8.__name__, **description})
+    path = tmp_path / "model.safetensors"
     without = {name: value for name, value in tensors.items() if name != "head.scale"}
     for harmed in (without, {**tensors, "head.weight": torch.zeros(5, 23, dtype=torch.int8)}):
-        with pytest.raises(UserError, match="does not hold the model that it describes"):
-            torchao_int8.unpack(harmed, description)
+        path.write_bytes(to_bytes(harmed, {"vitstudy": header}))
+        with pytest.raises(UserError, match="does not hold what its header says"):
+            models.load(path)
 
 
 # -- the rows of the study ------------------------------------------------------------------------

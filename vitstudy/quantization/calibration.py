@@ -34,14 +34,18 @@ def on_validation(context: Context, logits: Tensor, model: nn.Module) -> dict[st
     """
     labels = context.data.validation.labels
     mine = context.evaluate(model, context.data.validation)
-    agreement = mine.argmax(1) == logits.argmax(1)
-    return {
-        "validation_images": np.array(len(labels)),
-        "validation_accuracy_float": np.array((logits.argmax(1) == labels).double().mean()),
-        "validation_accuracy": np.array((mine.argmax(1) == labels).double().mean()),
-        "agreement": np.array(agreement.double().mean()),
-        "logit_sqnr": np.array(sqnr_db(logits, mine)),
+    found = {
+        "validation_images": len(labels),
+        "validation_accuracy_float": _share(logits.argmax(1) == labels),
+        "validation_accuracy": _share(mine.argmax(1) == labels),
+        "agreement": _share(mine.argmax(1) == logits.argmax(1)),
+        "logit_sqnr": sqnr_db(logits, mine),
     }
+    return {name: np.array(value) for name, value in found.items()}
+
+
+def _share(which: Tensor) -> float:
+    return which.double().mean().item()
 
 
 def by_size(

@@ -144,10 +144,14 @@ def readable(frame: pd.DataFrame) -> pd.DataFrame:
             ],
             "gain over min/max, points (95 %)": gains,
             "flips": frame["flips"],
-            "agreement on validation, %": [f"{value:.1f}" for value in frame["agreement"]],
-            "SQNR of logits, dB": [f"{value:.1f}" for value in frame["sqnr"]],
+            "agreement on validation, %": _one_place(frame["agreement"]),
+            "SQNR of logits, dB": _one_place(frame["sqnr"]),
         }
     )
+
+
+def _one_place(values: pd.Series) -> list[str]:
+    return ["" if np.isnan(value) else f"{value:.1f}" for value in values]
 
 
 def published() -> pd.DataFrame:
@@ -221,10 +225,8 @@ def findings(
             )
         alone = [rows.get(name) for name in SETTINGS[1:3]]
         if plain and all(alone):
-            changes = " and ".join(
-                f"{each.setting} {each.sqnr - plain.sqnr:+.1f}" for each in alone
-            )
-            said.append(f"There, of the logits' SQNR, in dB over min/max: {changes}.")
+            changes = [f"{each.setting} {each.sqnr - plain.sqnr:+.1f} dB" for each in alone]
+            said.append(f"There, over the logits' SQNR by min/max: {', '.join(changes)}.")
     whole = [name for name in shares if name.startswith("1 of")]
     for row in shares.to_dict("records"):
         said.append(
