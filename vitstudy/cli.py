@@ -199,11 +199,18 @@ def speed(profile: str) -> None:
 @click.argument("profile", default="digits")
 @click.option("-o", "--output", type=click.Path(path_type=Path), help="The executed copy.")
 @click.option("-p", "parameters", type=(str, str), multiple=True, help="A parameter and its value.")
-def notebook(name: str, profile: str, output: Path | None, parameters) -> None:
+@click.option("--if-measured", is_flag=True, help="Do nothing where there is nothing to show.")
+def notebook(name: str, profile: str, output: Path | None, parameters, if_measured: bool) -> None:
     """Run the notebook NAME on PROFILE from a clean kernel, into a copy."""
-    from vitstudy import notebooks, profiles
+    from vitstudy import graph, notebooks, profiles
 
     profiles.get(profile)
+    if if_measured and (absent := notebooks.lacks(name, profile)):
+        graph.executed(profile, name).unlink(missing_ok=True)
+        logging.getLogger("vitstudy").info(
+            "notebook %s is left out: no record of %s on %s", name, ", ".join(absent), profile
+        )
+        return
     notebooks.execute(name, profile, output, **dict(parameters))
 
 

@@ -27,7 +27,7 @@ def build(profile: str) -> Path:
     with tempfile.TemporaryDirectory() as name:
         source, pages = Path(name) / "docs", Path(name) / "site"
         shutil.copytree(files.REPOSITORY / "docs", source)
-        for each in notebooks.names():
+        for each in notebooks.shown(profile):
             executed = graph.executed(profile, each)
             if not executed.exists():
                 raise UserError(f"{executed} is absent: run ./run_all.sh {profile} first")
