@@ -37,7 +37,7 @@ class Method:
     module: str = ""
     """Where `compress(context)` is; empty while the study does not have the method."""
     packer: str = "vitstudy.models"
-    """Where `pack` and `unpack` of its models are."""
+    """Where `pack` and `unpack` of its models are, and `facts` of those that an engine runs."""
     options: dict = field(default_factory=dict)
     parents: tuple[str, ...] = ()
     """The methods whose artifacts it starts from; vanilla's predictions are at hand for all."""

@@ -1,7 +1,7 @@
 """Prints what the engines gain over PyTorch in float32: python tests/benchmarks/engines.py.
 
-ViT-B/16 at 224 pixels, batch 8, two threads: about three minutes. `--profile digits` takes that
-profile's network instead, in seconds; `--rounds`, `--batch` and `--threads` are as they say.
+ViT-B/16 at 224 pixels, batch 8, two threads: some minutes. `--profile digits` takes that profile's
+network instead, in seconds. Nothing else should run meanwhile.
 """
 
 import argparse

@@ -89,6 +89,7 @@ def readable_beneath(profile: str, which: int) -> pd.DataFrame:
         "Accuracy, %": text["accuracy"]
         + [f" ± {std}" if std else "" for std in text["accuracy_std"]],
         "Size, MiB": text["size_mib"],
+        "CPU ratio to vanilla": text["cpu_ratio"],
         "Bits (weights / activations)": [
             "" if pd.isna(w) else f"{w:.3g} / {a:.3g}" for w, a in bits.itertuples(index=False)
         ],
