@@ -26,7 +26,7 @@ workdir: str(files.root())
 
 
 if workflow.is_main_process:
-    graph.clear_stale(NAME, {} if FROM_RECORDS else JOBS, notebooks.names())
+    graph.clear_stale(NAME, {} if FROM_RECORDS else JOBS, notebooks.shown(NAME))
 
 
 rule all:
@@ -65,7 +65,7 @@ rule notebook:
         str(notebooks.folder() / "{name}.ipynb"),
         REPORT,
     shell:
-        f"{VITSTUDY} notebook {{wildcards.name}} {NAME}"
+        f"{VITSTUDY} notebook {{wildcards.name}} {NAME} --if-measured"
 
 
 rule site:

@@ -9,8 +9,9 @@ from pathlib import Path
 
 import nbformat
 import pytest
+from commands import invoke, one_line
 
-from vitstudy import files, notebooks
+from vitstudy import files, graph, methods, notebooks
 from vitstudy.errors import NotebookFailed, UserError
 
 NAMES = notebooks.names()
@@ -138,3 +139,22 @@ def test_failing_cell_is_one_line_with_the_cell_and_its_error(tmp_path, monkeypa
 def test_reference_values_are_of_notebooks_that_exist():
     reference = json.loads((files.REPOSITORY / "notebooks" / "reference.json").read_text())
     assert set(reference) <= set(NAMES)
+
+
+def test_a_notebook_without_records_is_left_out_or_refused_in_one_line(home):
+    done = invoke("notebook", "03_qat", "smoke")
+    assert "has nothing to show of smoke: no record of lsq-w4" in one_line(done)
+    stale = graph.executed("smoke", "03_qat")
+    stale.parent.mkdir(parents=True)
+    stale.write_text("{}")
+    done = invoke("notebook", "03_qat", "smoke", "--if-measured")
+    assert done.code == 0 and "03_qat is left out: no record of lsq-w4" in done.err
+    assert not stale.exists()
+    assert "03_qat" not in notebooks.shown("smoke") and "08_tables" in notebooks.shown("smoke")
+
+
+def test_every_need_of_a_notebook_is_a_method_and_its_records_are_enough(smoke):
+    for name in NAMES:
+        for key in notebooks.needs(name):
+            assert methods.get(key).key == key
+    assert notebooks.shown("smoke") == NAMES

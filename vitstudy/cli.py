@@ -109,9 +109,13 @@ def list_(what: str) -> None:
             click.echo(f"  {spec.name:18} {spec.num_classes} classes, {counts} images")
     if what in ("methods", "all"):
         click.echo("methods")
-        for method in methods.METHODS:
-            state = method.method if method.module else "not in the study yet"
-            click.echo(f"  {method.key:18} {method.title} ({state})")
+        for row in methods.METHODS:
+            for method in (row, *methods.beneath(row.key)):
+                state = method.method if method.module else "not in the study yet"
+                if reason := methods.not_installed(method):
+                    state = f"not run here: {reason}"
+                name = f"{'  ' if method.beneath else ''}{method.key}"
+                click.echo(f"  {name:18} {method.title} ({state})")
 
 
 @main.command()
@@ -129,6 +133,8 @@ def run(cells: tuple[str, ...], missing: bool, keep_going: bool) -> None:
 
     chosen = study.select(list(cells))
     log = logging.getLogger("vitstudy")
+    for key, reason in study.not_run(list(cells)).items():
+        log.info("not run: %s: %s", key, reason)
     tried, failed = [], []
     # A parent that has to be made again may take others' records with it: those come next.
     while waiting := [cell for cell in _waiting(chosen, missing) if cell not in tried]:
@@ -193,11 +199,18 @@ def speed(profile: str) -> None:
 @click.argument("profile", default="digits")
 @click.option("-o", "--output", type=click.Path(path_type=Path), help="The executed copy.")
 @click.option("-p", "parameters", type=(str, str), multiple=True, help="A parameter and its value.")
-def notebook(name: str, profile: str, output: Path | None, parameters) -> None:
+@click.option("--if-measured", is_flag=True, help="Do nothing where there is nothing to show.")
+def notebook(name: str, profile: str, output: Path | None, parameters, if_measured: bool) -> None:
     """Run the notebook NAME on PROFILE from a clean kernel, into a copy."""
-    from vitstudy import notebooks, profiles
+    from vitstudy import graph, notebooks, profiles
 
     profiles.get(profile)
+    if if_measured and (absent := notebooks.lacks(name, profile)):
+        graph.executed(profile, name).unlink(missing_ok=True)
+        logging.getLogger("vitstudy").info(
+            "notebook %s is left out: no record of %s on %s", name, ", ".join(absent), profile
+        )
+        return
     notebooks.execute(name, profile, output, **dict(parameters))
 
 

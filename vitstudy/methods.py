@@ -8,7 +8,8 @@ second, size in MB. None stands where they print "-".
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
+from importlib.util import find_spec
 
 from vitstudy.errors import unknown
 
@@ -36,7 +37,7 @@ class Method:
     module: str = ""
     """Where `compress(context)` is; empty while the study does not have the method."""
     packer: str = "vitstudy.models"
-    """Where `pack` and `unpack` of its models are."""
+    """Where `pack` and `unpack` of its models are, and `facts` of those that an engine runs."""
     options: dict = field(default_factory=dict)
     parents: tuple[str, ...] = ()
     """The methods whose artifacts it starts from; vanilla's predictions are at hand for all."""
@@ -53,6 +54,8 @@ class Method:
     """Whether its speed is measured; not where another row's model has the same shape."""
     device: str | None = None
     """Where its models must run; None for wherever the machine runs best."""
+    requires: tuple[str, ...] = ()
+    """Packages beyond the study's own, as they are imported and installed: those of its engine."""
     note: str = ""
 
     @property
@@ -141,6 +144,21 @@ def _landmarks(number: int | None, class_token: str = "segment", **training) -> 
     }
 
 
+def _fq_vit(bits: int, attention_bits: int, factors=True, log2=True, **others) -> dict:
+    """FQ-ViT with either of its remedies or both; with neither it is min/max at the same bits."""
+    widths = {"bits": bits, "attention_bits": attention_bits}
+    remedies = {"power_of_two": factors, "log_int_softmax": log2}
+    return dict(
+        module="vitstudy.quantization.fq_vit",
+        packer="vitstudy.quantization.fq_vit",
+        parents=("vanilla",),
+        simulated=True,
+        weight_bits=bits,
+        activation_bits=bits,
+        options={**widths, **remedies, "calibration_images": 1_024, **others},
+    )
+
+
 P = Published
 METHODS = (
     Method(
@@ -171,16 +189,7 @@ METHODS = (
         "Quantization (PTQ)",
         "Lin et al., FQ-ViT, 2021",
         (P(97.31, None, None, None), P(84.87, None, None, None)),
-        module="vitstudy.quantization.fq_vit",
-        packer="vitstudy.quantization.fq_vit",
-        options={
-            **{"bits": 8, "attention_bits": 4, "power_of_two": True, "log_int_softmax": True},
-            "calibration_images": 1_024,
-        },
-        parents=("vanilla",),
-        weight_bits=8,
-        activation_bits=8,
-        simulated=True,
+        **_fq_vit(8, 4, calibration_draws=5),
         note="W8 per channel, A8 per layer, attention maps of 4 bits",
     ),
     Method(
@@ -338,8 +347,21 @@ _PRUNED = [
     if (key, r) != ("vtp-slow", 0.1)
 ]
 
+_LIN = METHODS[2].reference
+_REMEDIES = (
+    ("-minmax", "neither remedy", False, False, "control: one scale a layer, uniform maps"),
+    ("-ptf", "power-of-two factors alone", True, False, "uniform attention maps"),
+    ("-lis", "Log-Int-Softmax alone", False, True, "one scale for all channels"),
+)
+_ORT = "ONNX Runtime's dynamic quantization"
+_ONNX = dict(
+    module="vitstudy.quantization.onnx_runtime",
+    packer="vitstudy.quantization.onnx_runtime",
+    device="cpu",
+    requires=("onnx", "onnxruntime", "onnxscript"),
+)
 _QAT, _ESSER = "Quantization (QAT)", "Esser et al., Learned Step Size Quantization, 2019"
-_FQ_VIT, _DEFOSSEZ = METHODS[2], METHODS[4].reference
+_DEFOSSEZ = METHODS[4].reference
 _XIONG = "Xiong et al., Nyströmformer, 2021"
 _DROP_IN = "the baseline's weights, not trained further"
 
@@ -376,18 +398,16 @@ def _rounded(bits: int, start: str = "max") -> Method:
     )
 
 
-def _fq_vit(bits: int) -> Method:
-    maps = min(bits, _FQ_VIT.options["attention_bits"])
-    return replace(
-        _FQ_VIT,
-        key=f"fq-vit-w{bits}a{bits}",
-        title=f"FQ-ViT, W{bits}A{bits}",
-        published=None,
+def _fq_vit_at(bits: int) -> Method:
+    maps = min(bits, 4)
+    return Method(
+        f"fq-vit-w{bits}a{bits}",
+        f"FQ-ViT, W{bits}A{bits}",
+        "Quantization (PTQ)",
+        _LIN,
         beneath="fq-vit",
-        options={**_FQ_VIT.options, "bits": bits, "attention_bits": maps},
-        weight_bits=bits,
-        activation_bits=bits,
         note=f"attention maps of {maps} bits",
+        **_fq_vit(bits, maps),
     )
 
 
@@ -421,6 +441,23 @@ def _same_bytes(key: str) -> Method:
 
 _ENDS = "first and last layer of 8 bits, as in LSQ's own paper"
 VARIANTS = (
+    *(
+        Method(
+            f"{key}{ending}",
+            f"FQ-ViT, W{bits}A{bits}, maps of {maps} bits, {title}",
+            "Quantization (PTQ)",
+            _LIN,
+            beneath="fq-vit",
+            note=note,
+            **_fq_vit(bits, maps, factors, log2),
+        )
+        for key, bits, maps, remedies in (
+            ("fq-vit", 8, 4, _REMEDIES),
+            # At these widths, chosen on validation, each remedy has something to cure.
+            ("fq-vit-w6m3", 6, 3, (*_REMEDIES, ("", "both", True, True, "both remedies"))),
+        )
+        for ending, title, factors, log2, note in remedies
+    ),
     _lsq(8),
     *(_lsq(bits, bits, 8, _ENDS) for bits in (4, 3, 2)),
     _rounded(4),
@@ -435,6 +472,64 @@ VARIANTS = (
         options=FINE_TUNING,
         parents=("vanilla",),
         note="control: the baseline fine-tuned for LSQ's steps, in float",
+    ),
+    Method(
+        "onnx",
+        "ONNX Runtime, float32",
+        "-",
+        _ORT,
+        beneath="dynamic",
+        options={"weight_bits": 32},
+        parents=("vanilla",),
+        note="control: is it the engine, or the integers?",
+        **_ONNX,
+    ),
+    Method(
+        "onnx-int8",
+        "ONNX Runtime, dynamic int8",
+        "Quantization (PTQ)",
+        _ORT,
+        beneath="dynamic",
+        weight_bits=8,
+        activation_bits=8,
+        options={"weight_bits": 8},
+        parents=("onnx", "vanilla"),
+        note="W8 per channel; activations quantized at run time, per tensor",
+        **_ONNX,
+    ),
+    Method(
+        "torchao-int8",
+        "torchao, dynamic int8",
+        "Quantization (PTQ)",
+        "torchao, the PyTorch project's quantization library",
+        beneath="dynamic",
+        module="vitstudy.quantization.torchao_int8",
+        packer="vitstudy.quantization.torchao_int8",
+        parents=("vanilla",),
+        weight_bits=8,
+        activation_bits=8,
+        device="cpu",
+        requires=("torchao",),
+        note="W8 per channel; activations quantized at run time, per token; not compiled",
+    ),
+    *(
+        Method(
+            key,
+            f"LSQ, W4{title} in ONNX Runtime",
+            _QAT,
+            _ESSER,
+            beneath="lsq-w4",
+            weight_bits=4,
+            activation_bits=activation,
+            options={"activation_bits": activation},
+            parents=("lsq-w4",),
+            note=note,
+            **{**_ONNX, "module": "vitstudy.quantization.onnx_four_bits"},
+        )
+        for key, title, activation, note in (
+            ("lsq-w4-onnx", "", 32, "LSQ's integers run by 4-bit kernels, activations in float"),
+            ("lsq-w4-onnx-a8", "A8", 8, "the same; activations int8 in blocks, at run time"),
+        )
     ),
     _diffq("diffq-finetuned", "from the baseline", "vanilla's own size, fine-tuned"),
     _diffq(
@@ -707,7 +802,7 @@ VARIANTS += COMBINED
 # Points of the bit-width sweep that are no row or variant of their own: one figure shows them.
 SWEEP = (
     *(_rounded(bits) for bits in (8, 7, 6, 5, 3, 2)),
-    *(_fq_vit(bits) for bits in (7, 6, 5, 4, 3, 2)),
+    *(_fq_vit_at(bits) for bits in (7, 6, 5, 4, 3, 2)),
     *(_lsq(bits) for bits in (7, 6, 5, 3, 2)),
     *(
         _diffq(f"diffq-p{penalty:g}", f"penalty {penalty:g}", "fine-tuned", penalty=penalty)
@@ -728,6 +823,13 @@ def available() -> tuple[Method, ...]:
 def beneath(key: str) -> tuple[Method, ...]:
     """The variants and controls of the papers' row `key`."""
     return tuple(method for method in VARIANTS if method.beneath == key)
+
+
+def not_installed(method: Method) -> str:
+    """Why `method` cannot be run here, as a clause; empty where it can."""
+    absent = [name for name in method.requires if find_spec(name) is None]
+    verb = "is" if len(absent) == 1 else "are"
+    return f"{', '.join(absent)} {verb} not installed" if absent else ""
 
 
 def get(key: str) -> Method:

@@ -11,8 +11,9 @@ import sys
 import tempfile
 from pathlib import Path
 
-from vitstudy import files, graph
-from vitstudy.errors import NotebookFailed, unknown
+from vitstudy import files, graph, profiles, study
+from vitstudy.errors import NotebookFailed, UserError, unknown
+from vitstudy.study import Cell
 
 log = logging.getLogger(__name__)
 
@@ -42,13 +43,40 @@ def parameters(notebook: Path) -> list[str]:
     return found
 
 
+def needs(name: str) -> list[str]:
+    """The methods without a record of which the notebook has nothing to show: its metadata says."""
+    metadata = json.loads(path(name).read_text())["metadata"]
+    return metadata.get("vitstudy", {}).get("needs", [])
+
+
+def lacks(name: str, profile: str) -> list[str]:
+    """Those of them that the profile has no record of, on any data set."""
+    known = profiles.get(profile)
+
+    def measured(method: str) -> bool:
+        cells = (Cell(profile, each, method, known.seeds[0]) for each in known.datasets)
+        return any((record := study.read(cell)) and record.status == "done" for cell in cells)
+
+    return [method for method in needs(name) if not measured(method)]
+
+
+def shown(profile: str) -> list[str]:
+    """The notebooks that have something to show of a profile."""
+    return [name for name in names() if not lacks(name, profile)]
+
+
 def execute(name: str, profile: str, output: Path | None = None, **given) -> Path:
     """Run the notebook `name` on `profile` from a clean kernel; where its executed copy lies.
 
-    `given` are further parameters. Raises UserError where the notebook has no such parameter,
-    NotebookFailed where a cell of it raises an error.
+    `given` are further parameters. Raises UserError where the notebook has no such parameter or
+    nothing to show of the profile, NotebookFailed where a cell of it raises an error.
     """
     source = path(name)
+    if absent := lacks(name, profile):
+        raise UserError(
+            f"{name} has nothing to show of {profile}: no record of {', '.join(absent)}; make it "
+            f"with 'python -m vitstudy run \"{profile}/*/{absent[0]}\"'"
+        )
     known = parameters(source)
     for parameter in given:
         if parameter not in known:

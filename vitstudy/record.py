@@ -54,6 +54,10 @@ class Record:
     activation_bits: float | None = None
     simulated: bool | None = None
     """True where integer arithmetic is imitated in float; such a model has no speed."""
+    engine: dict | None = None
+    """What runs it where that is not torch's own arithmetic: `name`, `version`, `opset` of an ONNX
+    file, `provider` (what it computes with) and the processor's `instruction_sets`. Optional: the
+    first records were written without."""
     layers_touched: list[str] | None = None
     layers_skipped: list[dict[str, str]] | None = None
 

@@ -26,7 +26,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import cache
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 import numpy as np
@@ -97,10 +97,11 @@ class Cell:
         return [Cell(self.profile, self.dataset, key, self.seed) for key in keys]
 
 
-def cells(profile: str, *, left_out: bool = False) -> list[Cell]:
+def cells(profile: str, *, left_out: bool = False, not_installed: bool = False) -> list[Cell]:
     """Every cell of a profile, each after its parents; one seed of every row before the next.
 
-    With `left_out` also those that the profile computes only when asked for by name.
+    With `left_out` also those that the profile computes only when asked for by name, with
+    `not_installed` those whose engine this machine lacks.
     """
     known = profiles.get(profile)
     return [
@@ -108,8 +109,14 @@ def cells(profile: str, *, left_out: bool = False) -> list[Cell]:
         for seed in known.seeds
         for dataset in known.datasets
         for method in _in_order()
-        if left_out or (method.key not in known.leaves_out and (known.sweep or not method.sweep))
+        if (left_out or _computes(known, method))
+        and (not_installed or not methods.not_installed(method))
     ]
+
+
+def _computes(profile: profiles.Profile, method: methods.Method) -> bool:
+    """Whether the profile computes the method's cells without being asked for them by name."""
+    return method.key not in profile.leaves_out and (profile.sweep or not method.sweep)
 
 
 @cache
@@ -131,30 +138,53 @@ def select(patterns: list[str]) -> list[Cell]:
     """The cells that match any of `patterns`, each `profile[/dataset[/method[/seedK]]]`, globs
     allowed, in an order in which parents come first.
 
-    Raises UserError where a part of a pattern matches nothing, naming what is valid.
+    Those whose engine is not installed are left out. Raises UserError where a part of a pattern
+    matches nothing, naming what is valid, and where nothing is left of what it matches.
     """
     chosen: dict[Cell, None] = {}
     for pattern in patterns:
-        parts = pattern.strip("/").split("/")
-        if len(parts) > 4:
-            raise UserError(
-                f"{pattern!r} has more than the four parts of profile/dataset/method/seedK"
-            )
-        parts += ["*"] * (4 - len(parts))
-        names = _matching("profile", parts[0], profiles.PROFILES)
-        named = not set("*?[") & set(parts[2])
-        found = [cell for name in names for cell in cells(name, left_out=named)]
-        # Each part is looked for among what the parts before it leave.
-        for kind, field, part in (
-            ("data set", "dataset", parts[1]),
-            ("method", "method", parts[2]),
-            ("seed", "seed_name", parts[3]),
-        ):
-            valid = dict.fromkeys(getattr(cell, field) for cell in found)
-            names = _matching(kind, part, valid)
-            found = [cell for cell in found if getattr(cell, field) in names]
-        chosen |= dict.fromkeys(found)
+        matching = _matching_cells(pattern)
+        here = [cell for cell in matching if not methods.not_installed(methods.get(cell.method))]
+        if not here:
+            _check_installed(matching[0])
+        chosen |= dict.fromkeys(here)
     return list(chosen)
+
+
+def _check_installed(cell: Cell) -> None:
+    """Raise UserError where this machine lacks the engine that the cell's method needs."""
+    method = methods.get(cell.method)
+    if reason := methods.not_installed(method):
+        wanted = " ".join(method.requires)
+        raise UserError(f"{cell} is not run: {reason}; pip install -c requirements.lock {wanted}")
+
+
+def not_run(patterns: list[str]) -> dict[str, str]:
+    """The methods that `patterns` take in but for their engines, each with the reason."""
+    keys = {cell.method: None for pattern in patterns for cell in _matching_cells(pattern)}
+    reasons = {key: methods.not_installed(methods.get(key)) for key in keys}
+    return {key: reason for key, reason in reasons.items() if reason}
+
+
+def _matching_cells(pattern: str) -> list[Cell]:
+    """The cells that match a pattern, those whose engine is not installed included."""
+    parts = pattern.strip("/").split("/")
+    if len(parts) > 4:
+        raise UserError(f"{pattern!r} has more than the four parts of profile/dataset/method/seedK")
+    parts += ["*"] * (4 - len(parts))
+    names = _matching("profile", parts[0], profiles.PROFILES)
+    named = not set("*?[") & set(parts[2])
+    found = [cell for name in names for cell in cells(name, left_out=named, not_installed=True)]
+    # Each part is looked for among what the parts before it leave.
+    for kind, field, part in (
+        ("data set", "dataset", parts[1]),
+        ("method", "method", parts[2]),
+        ("seed", "seed_name", parts[3]),
+    ):
+        valid = dict.fromkeys(getattr(cell, field) for cell in found)
+        names = _matching(kind, part, valid)
+        found = [cell for cell in found if getattr(cell, field) in names]
+    return found
 
 
 def _matching(kind: str, pattern: str, names) -> list[str]:
@@ -210,6 +240,17 @@ def versions() -> dict[str, str]:
     return {"python": platform.python_version()} | {name: version(name) for name in PACKAGES}
 
 
+def _versions(cell: Cell) -> dict[str, str]:
+    """Of what the cell is made with, its engine included."""
+    found = dict(versions())
+    for name in methods.get(cell.method).requires:
+        try:
+            found[name] = version(name)
+        except PackageNotFoundError:
+            found[name] = "not installed"
+    return found
+
+
 def _options(cell: Cell) -> dict:
     method, profile = methods.get(cell.method), profiles.get(cell.profile)
     return {**method.options, **profile.describe(cell.dataset, method.reads)}
@@ -219,7 +260,7 @@ def fingerprint(cell: Cell, parents: dict[str, str]) -> str:
     """What a cell's result depends on, as one hash; `parents` are its parents' artifacts'."""
     method = methods.get(cell.method)
     python = ".".join(platform.python_version_tuple()[:2])
-    made_with = {**versions(), "python": python}
+    made_with = {**_versions(cell), "python": python}
     parts = [
         SCHEMA,
         str(cell),
@@ -293,7 +334,7 @@ def _what_changed(cell: Cell, record: Record, parents: dict[str, str]) -> str:
         return "the data changed"
     if record.parents != parents:
         return f"{', '.join(record.parents) or 'what it starts from'} changed"
-    before, now = record.versions or {}, versions()
+    before, now = record.versions or {}, _versions(cell)
     moved = [name for name in now if before.get(name) != now[name] and name != "python"]
     return f"{', '.join(moved)} changed" if moved else "its options changed"
 
@@ -312,6 +353,7 @@ def run(cell: Cell, *, missing: bool = False) -> Record:
     reason = why_not(cell)
     if reason is None:
         return read(cell)
+    _check_installed(cell)
     with _locked(cell):
         # Another process may have made it meanwhile; processes of one launch decided together.
         if not _several() and why_not(cell) is None:
@@ -376,7 +418,7 @@ def _blank(cell: Cell, parents: dict[str, str], status: str) -> Record:
         dataset_hash=data.dataset_hash(cell.dataset),
         created=_now(),
         sources=sources(cell.method),
-        versions=versions(),
+        versions=_versions(cell),
         commit=commit(),
         lock_sha256=_lock_hash(),
     )
@@ -499,10 +541,14 @@ def _measure(cell: Cell, context, model, record: Record) -> None:
     record.size_bytes = cell.artifact_path.stat().st_size
     record.size_mib = round(record.size_bytes / measure.MIB, 4)
     record.artifact_sha256 = files.sha256(cell.artifact_path)
-    record.parameters = measure.count_parameters(model)
-    record.macs = measure.count_macs(
-        model, context.profile.architecture.image_size, context.data.spec.channels
-    )
+    size, channels = context.profile.architecture.image_size, context.data.spec.channels
+    packer = importlib.import_module(method.packer)
+    if hasattr(packer, "facts"):  # an engine: torch's counters do not see into it
+        for name, value in packer.facts(model, torch.zeros(1, channels, size, size)).items():
+            setattr(record, name, value)
+    else:
+        record.parameters = measure.count_parameters(model)
+        record.macs = measure.count_macs(model, size, channels)
     record.weight_bits, record.activation_bits = method.weight_bits, method.activation_bits
     if method.weight_bits is None:  # learned: they are in the file
         record.weight_bits = importlib.import_module(method.module).mean_bits(model)

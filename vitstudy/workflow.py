@@ -69,6 +69,8 @@ def reproduce(profile: str, from_records: bool, options: list[str]) -> int:
             ("site", files.root() / "site" / "index.html"),
         ):
             log.info("%-8s %s", kind, place.relative_to(files.root()))
+        for key, reason in study.not_run([profile]).items():
+            log.info("not run: %s: %s", key, reason)
         for cell in failed:
             log.error("failed: %s: %s", cell, study.read(cell).error)
         code = 1 if failed else 0

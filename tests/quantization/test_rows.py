@@ -21,7 +21,8 @@ from vitstudy.study import Cell
 
 SMOKE = profiles.get("smoke")
 QUANTIZED = (
-    *("fq-vit", "lsq-w4", "lsq-w8", "lsq-w4a4", "rounded-w4", "rounded-w4-mse"),
+    *("fq-vit", "fq-vit-minmax", "fq-vit-w6m3-ptf"),
+    *("lsq-w4", "lsq-w8", "lsq-w4a4", "rounded-w4", "rounded-w4-mse"),
     *("diffq", "diffq-finetuned", "diffq-gaussian"),
 )
 CONTROLS = ("continued", "small", "small-as-diffq", "small-as-diffq-finetuned")
@@ -108,6 +109,47 @@ def test_fq_vit_leaves_nothing_in_float_and_looks_at_the_calibration_split_alone
     again = fq_vit.compress(given)
     state = again.state_dict()
     assert all(torch.equal(tensor, state[name]) for name, tensor in model.state_dict().items())
+
+
+@pytest.mark.parametrize("ending", ["-minmax", "-ptf", "-lis", ""])
+@pytest.mark.parametrize("widths", ["fq-vit", "fq-vit-w6m3"])
+def test_the_table_of_four_is_of_both_remedies_one_by_one_at_the_same_bits(smoke, widths, ending):
+    """Each model quantizes what its options say, and its analysis is of what it quantizes."""
+    key, options = f"{widths}{ending}", methods.get(f"{widths}{ending}").options
+    model, record = models.load(cell(key).artifact_path), study.read(cell(key))
+    assert options["power_of_two"] is (ending in ("-ptf", ""))
+    assert options["log_int_softmax"] is (ending in ("-lis", ""))
+    for name in ("bits", "attention_bits"):
+        assert options[name] == methods.get(widths).options[name]
+    assert record.weight_bits == record.activation_bits == options["bits"]
+    for block in model.blocks:
+        assert block.attn.log_int is options["log_int_softmax"]
+        assert block.attn.attention_bits == options["attention_bits"]
+    with np.load(cell(key).analysis_path) as found:
+        scale = found["norm_scale__norm"]
+        assert np.array_equal(scale, model.norm.input_quantizer.scale)
+        assert scale.shape == ((SMOKE.architecture.width,) if options["power_of_two"] else ())
+        assert 0 <= found["agreement"] <= 1 and found["validation_images"] == SMOKE.limit[2]
+        # Calibration and Figure 1 are the row's own: a variant does not repeat them.
+        assert ("calibration_sizes" in found) is (key == "fq-vit")
+        assert ("attention__vanilla" in found) is (key == "fq-vit")
+
+
+def test_calibration_is_drawn_from_half_of_its_split_and_judged_on_validation(smoke):
+    with np.load(cell("fq-vit").analysis_path) as found:
+        before = {name: found[name] for name in found if name.startswith("calibration_")}
+        accuracy = found["validation_accuracy"]
+    draws = methods.get("fq-vit").options["calibration_draws"]
+    assert before["calibration_sizes"].tolist() == [SMOKE.limit[1] // 2]
+    assert before["calibration_validation_accuracy"].shape == (1, draws)
+    assert len(np.unique(before["calibration_logit_sqnr"])) == draws
+    given = context("fq-vit", smoke)
+    model = models.load(cell("fq-vit").artifact_path)
+    given.data.test.images[:] = 0
+    again = fq_vit.analyse(given, model)
+    assert all(np.array_equal(again[name], values) for name, values in before.items())
+    predicted = given.evaluate(model, given.data.validation).argmax(1)
+    assert accuracy == (predicted == given.data.validation.labels).double().mean()
 
 
 def test_the_lsq_file_is_four_bits_a_weight_and_the_rest_of_the_float_file(smoke):
@@ -214,7 +256,7 @@ def test_a_file_that_does_not_fit_its_header_is_one_line(smoke, key, harm):
     else:
         header["architecture"]["depth"] = 1
     path.write_bytes(to_bytes(tensors, {"vitstudy": json.dumps(header)}))
-    with pytest.raises(UserError, match="does not hold the model that it describes") as raised:
+    with pytest.raises(UserError, match="does not hold what its header says") as raised:
         models.load(path)
     assert "\n" not in str(raised.value)
 

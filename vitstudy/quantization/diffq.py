@@ -19,7 +19,7 @@ from torch.nn import functional as F
 
 from vitstudy import finetuning, models, small
 from vitstudy.context import Context
-from vitstudy.quantization.layers import copy_of_float_model, note_skipped, reading_a_file
+from vitstudy.quantization.layers import copy_of_float_model, note_skipped
 from vitstudy.quantization.packing import pack_tensors, unpack_tensors
 
 LEAST_BITS, MOST_BITS = 1, 15  # of true quantization
@@ -259,18 +259,17 @@ def pack(model: nn.Module) -> tuple[dict[str, Tensor], dict]:
 def unpack(tensors: dict[str, Tensor], description: dict) -> nn.Module:
     """The model that `pack` took apart, with the same logits to the bit.
 
-    Raises UserError where the tensors and the description do not make one.
+    Where the tensors and the description do not make one, `models.load` says so in one line.
     """
-    with reading_a_file("DiffQ"):
-        tensors = unpack_tensors(tensors, description["packed"])
-        model = models.skeleton(description)
-        model.diffq = {}
-        for name in description["packed"]:
-            bits, bounds = tensors.pop(f"{name}.bits"), tensors.pop(f"{name}.range")
-            model.diffq[name] = (tensors[name], bits, bounds)
-            tensors[name] = _restore(model.diffq[name], model.get_parameter(name).shape)
-        model.load_state_dict(tensors)
-        model.diffq_min_bits, model.quantized_by = description["min_bits"], "DiffQ"
+    tensors = unpack_tensors(tensors, description["packed"])
+    model = models.skeleton(description)
+    model.diffq = {}
+    for name in description["packed"]:
+        bits, bounds = tensors.pop(f"{name}.bits"), tensors.pop(f"{name}.range")
+        model.diffq[name] = (tensors[name], bits, bounds)
+        tensors[name] = _restore(model.diffq[name], model.get_parameter(name).shape)
+    model.load_state_dict(tensors)
+    model.diffq_min_bits, model.quantized_by = description["min_bits"], "DiffQ"
     return model.eval()
 
 

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from copy import deepcopy
 
 import torch
 from torch import Tensor, nn
 
 from vitstudy.context import Context
-from vitstudy.errors import UserError
 
 Skipped = list[tuple[str, str]]
 """(name, reason) of every layer that a method could not take."""
@@ -106,16 +104,3 @@ def calibration_images(context: Context, count: int) -> Tensor:
     """The first `count` images of the calibration split, as the model wants them: (N, C, H, W)."""
     size = context.profile.architecture.image_size
     return context.data.normalise(context.data.calibration.head(count).images, size)
-
-
-@contextlib.contextmanager
-def reading_a_file(method: str) -> Iterator[None]:
-    """Turn what a damaged file makes torch and Python raise into one line for the user."""
-    try:
-        yield
-    except (ValueError, KeyError, TypeError, IndexError, AttributeError, RuntimeError) as error:
-        line = " ".join(str(error).split())[:200]
-        raise UserError(
-            f"the {method} file does not hold the model that it describes ({line}): "
-            "remove it and run its cell again"
-        ) from error

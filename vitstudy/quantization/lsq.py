@@ -24,7 +24,6 @@ from vitstudy.quantization.layers import (
     copy_of_float_model,
     layers_left,
     note_skipped,
-    reading_a_file,
     replace_layers,
 )
 from vitstudy.quantization.packing import pack_tensors, unpack_tensors
@@ -350,20 +349,19 @@ def unpack(tensors: dict[str, Tensor], description: dict) -> nn.Module:
     """The model that `pack` took apart, with the same logits to the bit: its weights are integers
     times their step, which round to themselves.
 
-    Raises UserError where the tensors and the description do not make one.
+    Where the tensors and the description do not make one, `models.load` says so in one line.
     """
-    with reading_a_file("LSQ"):
-        tensors = unpack_tensors(tensors, description["packed"])
-        for name in description["packed"]:
-            step = tensors[f"{name}_start"] * tensors[f"{name}_ratio"].abs()
-            tensors[name] = tensors[name] * step
-        model, widths = models.skeleton(description), description["lsq"]
+    tensors = unpack_tensors(tensors, description["packed"])
+    for name in description["packed"]:
+        step = tensors[f"{name}_start"] * tensors[f"{name}_ratio"].abs()
+        tensors[name] = tensors[name] * step
+    model, widths = models.skeleton(description), description["lsq"]
 
-        def convert(name: str, module: nn.Module) -> nn.Module | None:
-            return _convert(module, *widths[name], name) if name in widths else None
+    def convert(name: str, module: nn.Module) -> nn.Module | None:
+        return _convert(module, *widths[name], name) if name in widths else None
 
-        replace_layers(model, convert)
-        model.load_state_dict(tensors)
+    replace_layers(model, convert)
+    model.load_state_dict(tensors)
     model.lsq = widths
     return model.eval()
 

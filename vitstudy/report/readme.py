@@ -129,7 +129,7 @@ def _profile_table(summary: dict) -> list[str]:
     for name, known in profiles.PROFILES.items():
         if name == "smoke":
             continue
-        cells = study.cells(name)
+        cells = study.cells(name, not_installed=True)
         if name == "digits":
             seconds, count = summary["seconds"], summary["cells"]
         else:

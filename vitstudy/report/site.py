@@ -27,7 +27,7 @@ def build(profile: str) -> Path:
     with tempfile.TemporaryDirectory() as name:
         source, pages = Path(name) / "docs", Path(name) / "site"
         shutil.copytree(files.REPOSITORY / "docs", source)
-        for each in notebooks.names():
+        for each in notebooks.shown(profile):
             executed = graph.executed(profile, each)
             if not executed.exists():
                 raise UserError(f"{executed} is absent: run ./run_all.sh {profile} first")
@@ -82,7 +82,7 @@ def _summary(profile: str, source: Path) -> str:
 def _run(profile: str) -> str:
     """Tables of the cells and of the timings: what, on what, when and how long."""
     rows = []
-    for cell in study.cells(profile):
+    for cell in study.cells(profile, not_installed=True):
         if record := study.read(cell):
             rows.append(
                 {

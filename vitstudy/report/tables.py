@@ -13,7 +13,7 @@ import pandas as pd
 
 from vitstudy import data, files, profiles, speed, study
 from vitstudy.errors import unknown
-from vitstudy.methods import METHODS, VARIANTS, Method, Published
+from vitstudy.methods import METHODS, VARIANTS, Method, Published, not_installed
 from vitstudy.profiles import Profile
 from vitstudy.record import Record
 from vitstudy.report import latex, significance
@@ -137,6 +137,7 @@ def readable_beneath(profile: str, which: int) -> pd.DataFrame:
         + [f" ± {std}" if std else "" for std in text["accuracy_std"]],
         "Against its row, points": marked(text),
         "Size, MiB": text["size_mib"],
+        "CPU ratio to vanilla": text["cpu_ratio"],
         "Bits (weights / activations)": [
             "" if pd.isna(w) else f"{w:.3g} / {a:.3g}" for w, a in bits.itertuples(index=False)
         ],
@@ -194,7 +195,8 @@ def _what_is_missing(method: Method, found: dict[int, Record | None]) -> list[st
     failed = {seed: record for seed, record in found.items() if record and record.status != "done"}
     absent = [seed for seed, record in found.items() if record is None]
     if len(absent) == len(found):
-        return ["not measured on this profile"]
+        reason = not_installed(method)
+        return [f"not run: {reason}" if reason else "not measured on this profile"]
     if len(found) == 1:
         return [f"failed: {record.error}" for record in failed.values()]
     notes = [f"seed {seed} failed: {record.error}" for seed, record in failed.items()]

@@ -1,0 +1,374 @@
+"""What notebook 02 shows of FQ-ViT: its remedies one by one, its calibration, the papers' Figure 1.
+
+Accuracies are of records, on test; what depends on a choice (calibration images, nearness to the
+float model) was measured on validation, by `fq_vit.analyse`.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+import torch
+from torch import Tensor
+
+from vitstudy import data, methods, profiles, statistics, study
+from vitstudy.errors import UserError
+from vitstudy.quantization import figure1, fq_vit, uniform
+from vitstudy.report import baseline, tables
+from vitstudy.study import Cell
+
+TABLES_OF_FOUR = (
+    ("fq-vit-minmax", "fq-vit-ptf", "fq-vit-lis", "fq-vit"),
+    ("fq-vit-w6m3-minmax", "fq-vit-w6m3-ptf", "fq-vit-w6m3-lis", "fq-vit-w6m3"),
+)
+SETTINGS = ("min/max", "power-of-two factors", "Log-Int-Softmax", "both")
+
+
+def widths(key: str) -> str:
+    """The bits of weights, activations and attention maps of a table of four, by its first row."""
+    options = methods.get(key).options
+    return f"W{options['bits']}A{options['bits']}, maps of {options['attention_bits']} bits"
+
+
+# -- the tables of four ---------------------------------------------------------------------------
+
+
+def remedies(profile: str) -> pd.DataFrame:
+    """Each remedy alone, none and both, by `dataset` and `bits`, one row each.
+
+    `accuracy`, its interval (`low`, `high`) and `baseline` in percent, means over the seeds that
+    are done; `flips` against the baseline, of the first; `gain` over min/max in points, with the
+    95 % interval of the paired difference (`gain_low`, `gain_high`; NaN for min/max itself and
+    where min/max is absent). On validation, first seed: `agreement` with the baseline in percent
+    and `sqnr` of the logits in dB. Rows without a record are left out (`missing` names them).
+    Raises UserError, with the command to run, where there is none at all.
+    """
+    rows = []
+    for dataset in profiles.get(profile).datasets:
+        for keys in TABLES_OF_FOUR:
+            for setting, key in zip(SETTINGS, keys, strict=True):
+                if row := _row(profile, dataset, key, keys[0]):
+                    rows.append({"bits": widths(key), "setting": setting, **row})
+    if not rows:
+        raise UserError(
+            f"no record of FQ-ViT on the profile {profile}; make them with "
+            f'\'python -m vitstudy run "{profile}/*/fq-vit" "{profile}/*/fq-vit-*"\''
+        )
+    return pd.DataFrame(rows)
+
+
+def missing(profile: str) -> list[str]:
+    """The cells of the tables of four whose record is not at hand."""
+    known = profiles.get(profile)
+    cells = [
+        Cell(profile, dataset, key, known.seeds[0])
+        for dataset in known.datasets
+        for keys in TABLES_OF_FOUR
+        for key in keys
+    ]
+    return [str(cell) for cell in cells if not _done(cell)]
+
+
+def _done(cell: Cell) -> bool:
+    record = study.read(cell)
+    return record is not None and record.status == "done"
+
+
+def _row(profile: str, dataset: str, key: str, plain: str) -> dict | None:
+    found = tables.seeds(profile, dataset, key)
+    done = {seed: record for seed, record in found.items() if record and record.status == "done"}
+    if not done:
+        return None
+    base = tables.seeds(profile, dataset, "vanilla")
+    before = [base[seed].accuracy if base[seed] else np.nan for seed in done]
+    record, cell = next(iter(done.values())), Cell(profile, dataset, key, next(iter(done)))
+    row = {
+        "dataset": dataset,
+        "key": key,
+        "accuracy": 100 * np.mean([each.accuracy for each in done.values()]),
+        "low": 100 * np.mean([each.accuracy_low for each in done.values()]),
+        "high": 100 * np.mean([each.accuracy_high for each in done.values()]),
+        "baseline": 100 * np.mean(before),
+        "flips": record.flips,
+        **dict.fromkeys(("gain", "gain_low", "gain_high"), np.nan),
+    }
+    others = [Cell(profile, dataset, plain, seed) for seed in done]
+    if key != plain and all(map(_done, others)):
+        gained = gain([Cell(profile, dataset, key, seed) for seed in done], others)
+        row |= dict(zip(("gain", "gain_low", "gain_high"), gained, strict=True))
+    found = analysis(cell)
+    row["agreement"] = 100 * float(found["agreement"]) if found else np.nan
+    row["sqnr"] = float(found["logit_sqnr"]) if found else np.nan
+    return row
+
+
+def gain(cells: list[Cell], others: list[Cell]) -> tuple[float, float, float]:
+    """Points of test accuracy that `cells` have over `others`, seed by seed, and a 95 % interval.
+
+    The difference is taken image by image, averaged over the seeds, and its images (or what they
+    were made from, where images share that) are drawn again.
+    """
+    differences = [
+        baseline.outcomes(one)[1].astype(float) - baseline.outcomes(other)[1]
+        for one, other in zip(cells, others, strict=True)
+    ]
+    difference = np.mean(differences, axis=0)
+    found = baseline.images(cells[0])
+    # Only made-up sets, which are always at hand, have images that share a source.
+    sources = np.arange(len(difference))[:, None] if found is None else found.test.sources
+    low, high = statistics.bootstrap_over_sources(difference, sources)
+    return 100 * float(difference.mean()), 100 * low, 100 * high
+
+
+def analysis(cell: Cell) -> dict[str, np.ndarray]:
+    """What `fq_vit.analyse` left of the cell; empty where there is no such file."""
+    if not cell.analysis_path.exists():
+        return {}
+    with np.load(cell.analysis_path, allow_pickle=False) as found:
+        return dict(found)
+
+
+def readable(frame: pd.DataFrame) -> pd.DataFrame:
+    """`remedies` of one data set and width as text under headings for a reader."""
+    write = "{:+.2f} ({:+.2f} to {:+.2f})".format
+    gains = [
+        "" if np.isnan(row.gain) else write(row.gain, row.gain_low, row.gain_high)
+        for row in frame.itertuples()
+    ]
+    return pd.DataFrame(
+        {
+            "remedy": frame["setting"],
+            "accuracy, %": [f"{value:.2f}" for value in frame["accuracy"]],
+            "change from float, points": [
+                f"{value:+.2f}" for value in frame["accuracy"] - frame["baseline"]
+            ],
+            "gain over min/max, points (95 %)": gains,
+            "flips": frame["flips"],
+            "agreement on validation, %": _one_place(frame["agreement"]),
+            "SQNR of logits, dB": _one_place(frame["sqnr"]),
+        }
+    )
+
+
+def _one_place(values: pd.Series) -> list[str]:
+    return ["" if np.isnan(value) else f"{value:.1f}" for value in values]
+
+
+def published() -> pd.DataFrame:
+    """What papers A, B and C print for vanilla and for FQ-ViT, accuracy in percent."""
+    vanilla, quantized = methods.METHODS[0], next(m for m in methods.METHODS if m.key == "fq-vit")
+    rows = [
+        {
+            "data set": title,
+            "vanilla ViT, %": before.accuracy,
+            "FQ-ViT, %": after.accuracy,
+            "change, points": round(after.accuracy - before.accuracy, 2),
+        }
+        for title, before, after in zip(
+            tables.PUBLISHED_ON, vanilla.published, quantized.published, strict=True
+        )
+    ]
+    return pd.DataFrame(rows)
+
+
+def factors(profile: str) -> pd.DataFrame:
+    """Of all channels of all LayerNorm inputs, the share (percent) that takes each factor.
+
+    A factor a below the largest K gives a channel the 2^(K-a)-th part of the scale that min/max
+    gives all. Rows whose cells, with power-of-two factors and without, are not both at hand are
+    left out.
+    """
+    rows, seed, most = [], profiles.get(profile).seeds[0], fq_vit.Options().max_factor
+    for dataset in profiles.get(profile).datasets:
+        for plain, factored, *_ in TABLES_OF_FOUR:
+            one, other = (analysis(Cell(profile, dataset, key, seed)) for key in (plain, factored))
+            if not (one and other):
+                continue
+            names = [name for name in one if name.startswith("norm_scale__")]
+            shifts = np.concatenate([np.log2(other[name] / one[name]).ravel() for name in names])
+            counts = np.bincount((most + np.round(shifts)).astype(int), minlength=most + 1)
+            shares = {
+                f"{2**-k:g} of the scale, %": round(100 * float(counts[most - k] / counts.sum()), 1)
+                for k in range(most + 1)
+            }
+            rows.append({"data set": data.spec(dataset).title, "bits": widths(plain), **shares})
+    return pd.DataFrame(rows)
+
+
+def findings(
+    four: pd.DataFrame, shares: pd.DataFrame, draws: pd.DataFrame, errors: pd.DataFrame
+) -> list[str]:
+    """What `remedies`, `factors`, `calibration` and `attention_error` (at 2 and 4 bits) found.
+
+    In sentences; of rows that are absent, nothing.
+    """
+    at = errors.set_index(["quantizer", "bits"])
+    zero, kept = at["zero"], 100 * at["kept"]
+    said = [
+        f"At 4 bits an even grid turns {zero['uniform', 4]:.0f} % of the first block's attention "
+        f"values into 0 and keeps {kept['uniform', 4]:.0f} % of the attention; log2 turns "
+        f"{zero['log2', 4]:.0f} % into 0 and keeps {kept['log2', 4]:.0f} %.",
+        f"With 2 bits the least value that log2 has is {2.0 ** -(2**2 - 1):g}: the attention of "
+        f"the first block grows to {kept['log2', 2]:.0f} % of what it was.",
+    ]
+    for (dataset, bits), part in four.groupby(["dataset", "bits"], sort=False):
+        rows = {row.setting: row for row in part.itertuples()}
+        plain, both = rows.get("min/max"), rows.get("both")
+        if plain and both:
+            certain = "above" if both.gain_low > 0 else "below" if both.gain_high < 0 else "around"
+            said.append(
+                f"{data.spec(dataset).title}, {bits}: min/max changes the accuracy by "
+                f"{plain.accuracy - plain.baseline:+.2f} points, both remedies by "
+                f"{both.accuracy - both.baseline:+.2f}. Their gain of {both.gain:+.2f} points has "
+                f"an interval that lies {certain} zero ({both.gain_low:+.2f} to "
+                f"{both.gain_high:+.2f})."
+            )
+        alone = [rows.get(name) for name in SETTINGS[1:3]]
+        if plain and all(alone):
+            changes = [f"{each.setting} {each.sqnr - plain.sqnr:+.1f} dB" for each in alone]
+            said.append(f"There, over the logits' SQNR by min/max: {', '.join(changes)}.")
+    whole = [name for name in shares if name.startswith("1 of")]
+    for row in shares.to_dict("records"):
+        said.append(
+            f"{row['data set']}, {row['bits']}: {100 - row[whole[0]]:.1f} % of the channels take a "
+            "finer scale than the common one."
+        )
+    for dataset, part in draws.groupby("dataset", sort=False):
+        sizes = part.groupby("images")["accuracy"]
+        means, spread = sizes.mean(), (sizes.max() - sizes.min()).max() / part["image"].iloc[0]
+        said.append(
+            f"{data.spec(dataset).title}: from {means.index[0]} to {means.index[-1]} calibration "
+            f"images the mean validation accuracy changes by {means.iloc[-1] - means.iloc[0]:+.2f} "
+            f"points; draws of one size differ by at most {spread:.0f} validation images."
+        )
+    return said
+
+
+# -- calibration ----------------------------------------------------------------------------------
+
+
+def calibration(profile: str) -> pd.DataFrame:
+    """Every draw of calibration images: `dataset`, `images`, `draw`; measured on validation.
+
+    `accuracy` and `float`, the baseline's, in percent; `agreement` in percent; `sqnr` of the logits
+    in dB; `image`, the points that one validation image is worth. Empty where there is no analysis.
+    """
+    rows, seed = [], profiles.get(profile).seeds[0]
+    for dataset in profiles.get(profile).datasets:
+        found = analysis(Cell(profile, dataset, "fq-vit", seed))
+        for position, size in enumerate(found.get("calibration_sizes", ())):
+            measured = {
+                "accuracy": 100 * found["calibration_validation_accuracy"][position],
+                "agreement": 100 * found["calibration_agreement"][position],
+                "sqnr": found["calibration_logit_sqnr"][position],
+            }
+            frame = pd.DataFrame(measured)
+            frame.insert(0, "dataset", dataset)
+            frame.insert(1, "images", int(size))
+            frame.insert(2, "draw", range(len(frame)))
+            frame["float"] = 100 * float(found["validation_accuracy_float"])
+            frame["image"] = 100 / int(found["validation_images"])
+            rows.append(frame)
+    columns = ["dataset", "images", "draw", "accuracy", "agreement", "sqnr", "float", "image"]
+    return pd.concat(rows, ignore_index=True) if rows else pd.DataFrame(columns=columns)
+
+
+def by_size(draws: pd.DataFrame) -> pd.DataFrame:
+    """`calibration` by data set and size: accuracy's mean and ends, SQNR and its spread."""
+    grouped = draws.groupby(["dataset", "images"], sort=False)
+    found = pd.DataFrame(
+        {
+            "draws": grouped["draw"].count(),
+            "accuracy on validation, %": grouped["accuracy"].mean().round(2),
+            "worst draw, %": grouped["accuracy"].min().round(2),
+            "best draw, %": grouped["accuracy"].max().round(2),
+            "float, %": grouped["float"].first().round(2),
+            "one image, points": grouped["image"].first().round(3),
+            "SQNR of logits, dB": grouped["sqnr"].mean().round(1),
+            "its std over draws, dB": grouped["sqnr"].std().round(2),
+        }
+    ).reset_index()
+    found["dataset"] = [data.spec(name).title for name in found["dataset"]]
+    return found.rename(columns={"dataset": "data set", "images": "calibration images"})
+
+
+# -- Figure 1 -------------------------------------------------------------------------------------
+
+
+def observed(profile: str) -> tuple[Cell, dict[str, np.ndarray]]:
+    """The first FQ-ViT cell that holds the data of Figure 1, and its arrays.
+
+    Raises UserError, with the command to run, where there is none.
+    """
+    known = profiles.get(profile)
+    for dataset in known.datasets:
+        cell = Cell(profile, dataset, "fq-vit", known.seeds[0])
+        if "attention__vanilla" in (found := analysis(cell)):
+            return cell, found
+    raise UserError(
+        f"no analysis of fq-vit on the profile {profile}; make it with "
+        f"'python -m vitstudy run \"{profile}/*/fq-vit\"'"
+    )
+
+
+def timms(found: dict[str, np.ndarray]) -> dict[str, str]:
+    """Why each of the papers' two models of Figure 1 is not in `found`; empty where both are."""
+    absent = {}
+    for name, part in ((figure1.SWIN_B, "norm_min"), (figure1.VIT_L, "attention")):
+        if f"{part}__{name}" not in found:
+            why = found.get(f"absent__{name}", "this profile trains its own model from scratch")
+            absent[name] = str(why)
+    return absent
+
+
+def levels(greatest: float, bits: int) -> dict[str, np.ndarray]:
+    """The values that attention maps in [0, greatest] can take, by quantizer; at most 2^bits."""
+    codes = torch.arange(2**bits, dtype=torch.float64)
+    return {
+        "uniform": (codes * _scale(greatest, bits)).numpy(),
+        "log2": fq_vit.log2_dequantize(codes).numpy(),
+    }
+
+
+def _scale(greatest: float, bits: int) -> Tensor:
+    zero = torch.zeros((), dtype=torch.float64)
+    return fq_vit.affine_range(zero, zero + float(greatest), bits)[0]
+
+
+def quantized(values: np.ndarray, greatest: float, bits: int) -> dict[str, np.ndarray]:
+    """Attention values as each quantizer of `bits` bits gives them back, by quantizer."""
+    x, scale = torch.from_numpy(values).double(), _scale(greatest, bits)
+    codes, _ = fq_vit.log2_quantize(x, bits)
+    return {
+        "uniform": (torch.round(x / scale).clamp(0, 2**bits - 1) * scale).numpy(),
+        "log2": fq_vit.log2_dequantize(codes).numpy(),
+    }
+
+
+def attention_error(values: np.ndarray, greatest: float, bits: tuple[int, ...]) -> pd.DataFrame:
+    """What each quantizer makes of attention values, a row for every width.
+
+    `zero`: percent of the values that become 0; `kept`: the sum afterwards over the sum before (a
+    query's attention sums to 1 in float); `levels`: how many different values are left; `sqnr` in
+    dB.
+    """
+    rows = []
+    for width in bits:
+        for name, after in quantized(values, greatest, width).items():
+            rows.append(
+                {
+                    "bits": width,
+                    "quantizer": name,
+                    "levels": len(np.unique(after)),
+                    "zero": 100 * float((after == 0).mean()),
+                    "kept": float(after.sum() / values.sum(dtype=np.float64)),
+                    "sqnr": uniform.sqnr_db(torch.from_numpy(values), torch.from_numpy(after)),
+                }
+            )
+    return pd.DataFrame(rows)
+
+
+def levels_of_channels(low: np.ndarray, high: np.ndarray, bits: int) -> tuple[int, int]:
+    """Levels that the narrowest and the widest channel use of one grid for all; (D,) each."""
+    steps = (high - low) / ((high.max() - low.min()) / (2**bits - 1))
+    return int(np.floor(steps.min())) + 1, int(np.floor(steps.max())) + 1
