@@ -500,7 +500,7 @@ def test_a_pattern_over_profiles_takes_those_that_have_what_it_asks_for():
         ("smok", "unknown profile 'smok'; valid: smoke, digits, cifar-cpu, cifar, cifar224, paper"),
         ("", "unknown profile ''; valid: smoke"),
         ("smoke/cifar10", "unknown data set 'cifar10'; valid: digits, digit-pairs"),
-        ("smoke/digits/deit-base", "unknown method 'deit-base'; valid: vanilla, dynamic"),
+        ("smoke/digits/deit-huge", "unknown method 'deit-huge'; valid: vanilla, dynamic"),
         ("smoke/*/van", "unknown method 'van'; valid: vanilla, dynamic"),
         ("smoke/digits/vanilla/seed3", "unknown seed 'seed3'; valid: seed0"),
         ("*/digits/*/seed2", "unknown seed 'seed2'; valid: seed0"),

@@ -327,7 +327,7 @@ VARIANTS = (
             beneath="deit-base",
             module="vitstudy.distillation.soft",
             parents=("teacher",),
-            options={"temperature": temperature, "weight": 0.5, "expectation": expectation},
+            options={"temperature": temperature, "weight": 0.7, "expectation": expectation},
             note=f"{note}, τ = {temperature:g}; vanilla's network and steps",
         )
         for key, title, temperature, expectation, note in (

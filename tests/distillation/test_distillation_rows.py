@@ -96,15 +96,15 @@ def test_the_teacher_changes_what_a_student_learns(smoke):
 @pytest.mark.parametrize("key", TOKEN)
 def test_the_analysis_file_has_each_heads_logits_and_their_mean(smoke, key):
     with np.load(cell(key).analysis_path) as found:
-        arrays = dict(found)
+        arrays = {name: found[name].astype(np.float32) for name in found}
     mean = (arrays["class_logits"] + arrays["token_logits"]) / 2
-    np.testing.assert_allclose(arrays["logits"], mean, atol=1e-5)
+    np.testing.assert_allclose(arrays["logits"], mean, atol=1e-2)  # half precision
     model = models.load(cell(key).artifact_path)
     split = data.load("digits", SMOKE.limit).validation
     with torch.no_grad():
         tokens = model.forward_features(data.load("digits", SMOKE.limit).normalise(split.images))
         alone = model.head_dist(tokens[:, 1])
-    np.testing.assert_allclose(arrays["token_logits"], alone.numpy(), atol=1e-4)
+    np.testing.assert_allclose(arrays["token_logits"], alone.numpy(), atol=1e-2)
 
 
 def test_what_the_distilled_model_has_more_is_named_in_its_record(smoke):
