@@ -15,7 +15,7 @@ from vitstudy.small import narrowed
 from vitstudy.study import Cell
 
 SMOKE = profiles.get("smoke")
-STUDENTS = ("deit-base", "deit-tiny", "soft", "hard", "token-labels")
+STUDENTS = ("deit-base", "deit-tiny", "soft", "hard", "token-labels", "tiny-labels")
 TOKEN = ("deit-base", "deit-tiny", "token-labels")
 
 

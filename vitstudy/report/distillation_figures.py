@@ -30,7 +30,7 @@ def targets(
         top.imshow(image.transpose(1, 2, 0), cmap="gray", vmin=0, vmax=255)
         top.set_title(f"label: {names[label]}")
         top.axis("off")
-        p = soft_targets(torch.from_numpy(found)[None], temperature)[0].numpy()
+        p = soft_targets(torch.from_numpy(found).float()[None], temperature)[0].numpy()
         order = np.argsort(-p, kind="stable")[:LIKELIEST]
         colours = [style.PALETTE[2] if each == label else style.MEASURED for each in order]
         bars = axes[1, position].bar(range(len(order)), 100 * p[order], color=colours)
