@@ -199,7 +199,7 @@ def test_targets_show_the_five_likeliest_classes_in_percent():
 def test_students_are_drawn_in_every_data_set_with_their_intervals(measured):
     measured()
     measured("digit-pairs", keys=("vanilla", "teacher"))
-    figure = distillation_figures.students(distillation.compare("digits"))
+    figure = distillation_figures.students(distillation.compare("digits"), distillation.ORDER)
     assert {"Digits", "Digit pairs", "none", "the teacher itself"} <= set(words(figure))
     counts = [len(axes.containers) for axes in figure.axes]
     assert counts == [len(distillation.STUDENTS) + len(distillation.OTHERS), 2]

@@ -28,6 +28,7 @@ STUDENTS = {
 """Networks of vanilla's size trained for vanilla's steps, by what the teacher tells them."""
 TINY = {"tiny-labels": "DeiT tiny: none", "deit-tiny": "DeiT tiny: hard, by a token"}
 OTHERS = {**TINY, "teacher": "the teacher itself"}
+ORDER = [*STUDENTS.values(), *OTHERS.values()]
 CONTROLS = (
     ("deit-base", "token-labels", "a teacher for the token"),
     ("deit-base", "hard", "the token for the teacher"),
