@@ -86,13 +86,13 @@ _DEIT = dict(
     module="vitstudy.distillation.deit",
     parents=("teacher",),
     parents_of_pretrained=(),  # the papers' rows fine-tune what others distilled
-    reads=("deit",),
+    reads=("distilled",),
 )
 
 
-def _deit(target: str = "hard", *, token: bool = True, tiny: bool = False, again: bool = False):
-    """What each head learns, with DeiT's equal weights for both."""
-    return {"target": target, "weight": 0.5, "token": token, "tiny": tiny, "again": again}
+def _deit(target: str = "hard", *, token: bool = True, again: bool = False, width: float = 1.0):
+    """What each head learns, with DeiT's equal weights for both, and at which share of the width."""
+    return {"target": target, "weight": 0.5, "token": token, "again": again, "width": width}
 
 
 P = Published
@@ -173,9 +173,9 @@ METHODS = (
         "Knowledge Distillation",
         _TOUVRON,
         (P(95.43, 16.78, None, 21), P(75.90, 16.16, None, 21)),
-        note="DeiT base at a fraction of the width",
+        note="DeiT base at a quarter of the width, as in its paper",
         **_DEIT,
-        options=_deit(tiny=True),
+        options=_deit(**SMALL),
     ),
     Method(
         "vtp-r0.1",
@@ -372,7 +372,7 @@ VARIANTS = (
         beneath="deit-tiny",
         note="control: the same network without a teacher, as many steps",
         **{**_DEIT, "parents": ()},
-        options=_deit("labels", tiny=True),
+        options=_deit("labels", **SMALL),
     ),
     Method(
         "deit-again",

@@ -21,7 +21,7 @@ def measured(add, add_predictions):
             add(
                 *("digits", dataset, key),
                 training_seconds={"vanilla": 10.0, "teacher": 5.0}.get(key, 20.0),
-                options={"deit": {"tiny_width": 0.25}},
+                options={"width": 0.25},
                 accuracy=0.5,
                 calibration_error=0.1,
                 steps=30,

@@ -28,7 +28,7 @@ from vitstudy.distillation.soft import (
 from vitstudy.distillation.teacher import TeacherLogits, validation_logits
 from vitstudy.errors import UserError
 from vitstudy.profiles import Architecture
-from vitstudy.small import narrowed
+from vitstudy.small import narrowed, share_of_width
 
 TARGETS = ("none", "labels", "soft", "hard")
 ADDED = ("dist_token", "head_dist")
@@ -162,16 +162,16 @@ def macs(architecture: Architecture, num_classes: int, channels: int) -> int:
 def start(context: Context) -> nn.Module:
     """The student as its training begins: vanilla's first weights, and the token's with `token`.
 
-    `tiny` narrows it. In a profile that names timm's distilled models, the students with a token
-    begin from those.
+    The option `width`, a share of the profile's, narrows a student with a token. In a profile that
+    names timm's distilled models, those with a token begin from them.
     """
-    profile, spec, options = context.profile, context.data.spec, context.options
-    if not options["token"]:
+    profile, spec = context.profile, context.data.spec
+    if not context.options["token"]:
         return baseline.start(context)
-    architecture, name = profile.architecture, profile.deit.timm_base
-    if options["tiny"]:
-        width = max(1, round(architecture.width * profile.deit.tiny_width))
-        architecture, name = narrowed(architecture, width), profile.deit.timm_tiny
+    architecture, name = profile.architecture, profile.distilled.base
+    width = share_of_width(context)
+    if width != architecture.width:
+        architecture, name = narrowed(architecture, width), profile.distilled.tiny
     given = (architecture, spec.num_classes, spec.channels)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(context.seed)
@@ -205,7 +205,7 @@ def compress(context: Context) -> nn.Module:
     with checked_options():
         check_target(options["target"])
         check_settings(weight=options["weight"])
-    pretrained = bool(context.profile.deit.timm_base)
+    pretrained = bool(context.profile.distilled.base)
     if options["again"] and not pretrained:
         raise UserError(
             f"{context.name} distils a model that was distilled before, and the profile "

@@ -257,7 +257,7 @@ def tiny(profile: str) -> pd.DataFrame:
             rows.append(
                 {
                     "data set": data.spec(dataset).title,
-                    "width": f"{small.options['deit']['tiny_width']:.4g}",
+                    "width": f"{small.options['width']:.4g}",
                     "parameters": f"{small.parameters / whole.parameters:.3f}",
                     "MACs": f"{small.macs / whole.macs:.3f}",
                     "bytes": f"{small.size_bytes / whole.size_bytes:.3f}",
