@@ -91,7 +91,7 @@ _DEIT = dict(
 
 
 def _deit(target: str = "hard", *, token: bool = True, again: bool = False, width: float = 1.0):
-    """What each head learns, with DeiT's equal weights for both, and at which share of the width."""
+    """What each head learns, with DeiT's equal weights for both, and the share of the width."""
     return {"target": target, "weight": 0.5, "token": token, "again": again, "width": width}
 
 
