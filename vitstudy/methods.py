@@ -102,13 +102,13 @@ _DEIT = dict(
     module="vitstudy.distillation.deit",
     parents=("teacher",),
     parents_of_pretrained=(),  # the papers' rows fine-tune what others distilled
-    reads=("deit",),
+    reads=("distilled",),
 )
 
 
-def _deit(target: str = "hard", *, token: bool = True, tiny: bool = False, again: bool = False):
-    """What each head learns, with DeiT's equal weights for both."""
-    return {"target": target, "weight": 0.5, "token": token, "tiny": tiny, "again": again}
+def _deit(target: str = "hard", *, token: bool = True, again: bool = False, width: float = 1.0):
+    """What each head learns, with DeiT's equal weights for both, and the share of the width."""
+    return {"target": target, "weight": 0.5, "token": token, "again": again, "width": width}
 
 
 _ZHU = "Zhu et al., Visual Transformer Pruning, 2021"
@@ -228,9 +228,9 @@ METHODS = (
         "Knowledge Distillation",
         _TOUVRON,
         (P(95.43, 16.78, None, 21), P(75.90, 16.16, None, 21)),
-        note="DeiT base at a fraction of the width",
+        note="DeiT base at a quarter of the width, as in its paper",
         **_DEIT,
-        options=_deit(tiny=True),
+        options=_deit(**SMALL),
     ),
     Method(
         "vtp-r0.1",
@@ -570,7 +570,7 @@ VARIANTS = (
             beneath="deit-base",
             module="vitstudy.distillation.soft",
             parents=("teacher",),
-            options={"temperature": temperature, "weight": 0.5, "expectation": expectation},
+            options={"temperature": temperature, "weight": 0.7, "expectation": expectation},
             note=f"{note}, τ = {temperature:g}; vanilla's network and steps",
         )
         for key, title, temperature, expectation, note in (
@@ -599,13 +599,23 @@ VARIANTS = (
     ),
     Method(
         "token-labels",
-        "DeiT base, both tokens by the labels",
+        "DeiT base, both heads by the labels",
         "-",
         "none",
         beneath="deit-base",
         note="control: the token without a teacher, as many steps",
         **{**_DEIT, "parents": ()},
         options=_deit("labels"),
+    ),
+    Method(
+        "tiny-labels",
+        "DeiT tiny, both heads by the labels",
+        "-",
+        "none",
+        beneath="deit-tiny",
+        note="control: the same network without a teacher, as many steps",
+        **{**_DEIT, "parents": ()},
+        options=_deit("labels", **SMALL),
     ),
     Method(
         "deit-again",

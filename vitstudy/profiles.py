@@ -66,14 +66,11 @@ class Teacher:
 
 
 @dataclass(frozen=True)
-class Deit:
-    """What the rows of DeiT have of their own."""
-
-    tiny_width: float = 0.25
-    """DeiT tiny's width as a share of DeiT base's; a quarter is that of its paper."""
-    timm_base: str = ""
-    timm_tiny: str = ""
+class Distilled:
     """timm's names of distilled models to fine-tune; empty for distilling from scratch."""
+
+    base: str = ""
+    tiny: str = ""
 
 
 @dataclass(frozen=True)
@@ -87,7 +84,7 @@ class Profile:
     recipes: tuple[Recipe, Recipe]
     """The baseline's, one a data set."""
     teacher: Teacher
-    deit: Deit = Deit()
+    distilled: Distilled = Distilled()
     seeds: tuple[int, ...] = (0,)
     threads: int = 0
     """CPU threads a cell computes with; 0 for all. Results depend on it, so it is fixed here.
@@ -147,7 +144,6 @@ _digits = Profile(
         Recipe(steps=1_200, batch_size=32, weight_decay=0.5, matrix_learning_rate=0.03),
     ),
     Teacher(channels=(16, 32, 64), stem_stride=2, weight_decay=0.5),
-    Deit(tiny_width=0.3125),
     threads=1,
     leaves_out=("soft-t1", "soft-t8", "deit-again"),
     committed=False,
@@ -224,9 +220,8 @@ PROFILES = {
             machine="GPUs",
             teacher=Teacher(channels=(128, 256, 512), steps=10, bf16=True),
             leaves_out=("soft-t1", "soft-t8"),
-            deit=Deit(
-                timm_base="deit_base_distilled_patch16_224",
-                timm_tiny="deit_tiny_distilled_patch16_224",
+            distilled=Distilled(
+                base="deit_base_distilled_patch16_224", tiny="deit_tiny_distilled_patch16_224"
             ),
             architecture=Architecture(
                 width=768,

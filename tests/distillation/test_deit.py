@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from timm.models.deit import VisionTransformerDistilled
 from timm.models.vision_transformer import VisionTransformer
 
-from vitstudy import data, measure, models, profiles
+from vitstudy import data, measure, methods, models, profiles
 from vitstudy.distillation import deit
 from vitstudy.distillation.deit import distillation_loss, hard_loss, hard_targets
 from vitstudy.quantization import dynamic, fq_vit, lsq
@@ -214,7 +214,7 @@ def test_a_distilled_model_is_packed_as_any_other_and_comes_back(distilled, imag
 def test_parameters_and_macs_are_counted_twice_with_the_token_too(name):
     profile = profiles.get(name)
     spec = data.spec(profile.datasets[1])
-    tiny = max(1, round(profile.architecture.width * profile.deit.tiny_width))
+    tiny = round(profile.architecture.width * methods.SMALL["width"])
     for architecture in (profile.architecture, narrowed(profile.architecture, tiny)):
         given = architecture, spec.num_classes, spec.channels
         model = deit.build(*given).eval()
@@ -227,7 +227,7 @@ def test_the_papers_distilled_models_have_the_published_parameters():
     paper = profiles.get("paper")
     # timm's documentation of deit_base_distilled and deit_tiny_distilled: 87.3 M and 5.9 M.
     assert deit.parameters(paper.architecture, 1000, 3) == 87_338_192
-    tiny = narrowed(paper.architecture, round(768 * paper.deit.tiny_width))
+    tiny = narrowed(paper.architecture, round(768 * methods.SMALL["width"]))
     assert (tiny.width, tiny.heads) == (192, 3)
     assert deit.parameters(tiny, 1000, 3) == 5_910_800
 

@@ -15,7 +15,7 @@ from vitstudy.small import narrowed
 from vitstudy.study import Cell
 
 SMOKE = profiles.get("smoke")
-STUDENTS = ("deit-base", "deit-tiny", "soft", "hard", "token-labels")
+STUDENTS = ("deit-base", "deit-tiny", "soft", "hard", "token-labels", "tiny-labels")
 TOKEN = ("deit-base", "deit-tiny", "token-labels")
 
 
@@ -54,7 +54,7 @@ def test_a_cell_of_each_row_is_made_and_recorded(smoke_home, monkeypatch, key, d
 
 def test_records_count_what_the_formulas_say(smoke_home, monkeypatch):
     monkeypatch.setenv("VITSTUDY_HOME", str(smoke_home))
-    tiny = narrowed(SMOKE.architecture, round(SMOKE.architecture.width * SMOKE.deit.tiny_width))
+    tiny = narrowed(SMOKE.architecture, round(SMOKE.architecture.width * methods.SMALL["width"]))
     shapes = {"deit-base": SMOKE.architecture, "deit-tiny": tiny, "deit-base+dynamic": None}
     for key, shape in shapes.items():
         record, given = study.read(cell(key)), (shape or SMOKE.architecture, 10, 1)
@@ -69,10 +69,11 @@ def test_a_cell_depends_on_what_of_the_profile_it_reads_and_on_no_more(smoke, mo
     assert set(before.values()) == {None}
     assert "teacher" not in study.read(cell("vanilla")).options
     assert study.read(cell("teacher")).options["teacher"]["channels"] == [16, 32, 64]
-    other = dataclasses.replace(SMOKE, deit=dataclasses.replace(SMOKE.deit, tiny_width=0.5))
+    other = dataclasses.replace(SMOKE, teacher=dataclasses.replace(SMOKE.teacher, steps=0.5))
     monkeypatch.setitem(profiles.PROFILES, "smoke", other)
-    assert study.why_not(cell("vanilla")) is study.why_not(cell("teacher")) is None
-    assert study.why_not(cell("deit-tiny")) == "its options changed"
+    assert study.why_not(cell("vanilla")) is study.why_not(cell("token-labels")) is None
+    assert study.why_not(cell("teacher")) == "its options changed"
+    assert study.why_not(cell("deit-tiny")) == "teacher: its options changed"
 
 
 def test_a_weight_of_0_gives_the_vanilla_model_itself(smoke):
@@ -96,15 +97,15 @@ def test_the_teacher_changes_what_a_student_learns(smoke):
 @pytest.mark.parametrize("key", TOKEN)
 def test_the_analysis_file_has_each_heads_logits_and_their_mean(smoke, key):
     with np.load(cell(key).analysis_path) as found:
-        arrays = dict(found)
+        arrays = {name: found[name].astype(np.float32) for name in found}
     mean = (arrays["class_logits"] + arrays["token_logits"]) / 2
-    np.testing.assert_allclose(arrays["logits"], mean, atol=1e-5)
+    np.testing.assert_allclose(arrays["logits"], mean, atol=1e-2)  # half precision
     model = models.load(cell(key).artifact_path)
     split = data.load("digits", SMOKE.limit).validation
     with torch.no_grad():
         tokens = model.forward_features(data.load("digits", SMOKE.limit).normalise(split.images))
         alone = model.head_dist(tokens[:, 1])
-    np.testing.assert_allclose(arrays["token_logits"], alone.numpy(), atol=1e-4)
+    np.testing.assert_allclose(arrays["token_logits"], alone.numpy(), atol=1e-2)
 
 
 def test_what_the_distilled_model_has_more_is_named_in_its_record(smoke):
@@ -172,10 +173,10 @@ def test_timms_distilled_models_are_fine_tuned_plainly_and_distilled_again_by_na
     import timm
 
     paper, fitted = profiles.get("paper"), []
-    original = timm.create_model(paper.deit.timm_tiny, num_classes=1000)
+    original = timm.create_model(paper.distilled.tiny, num_classes=1000)
     (smoke / "weights").mkdir()
     weights = original.state_dict()
-    save_file(weights, smoke / "weights" / f"{paper.deit.timm_tiny}.safetensors")
+    save_file(weights, smoke / "weights" / f"{paper.distilled.tiny}.safetensors")
     monkeypatch.setenv("VITSTUDY_WEIGHTS", "weights")
     monkeypatch.setattr(deit, "TeacherLogits", lambda context: None)
 

@@ -25,10 +25,10 @@ from vitstudy.distillation.soft import (
     checked_options,
     divergence,
 )
-from vitstudy.distillation.teacher import SAMPLES, TeacherLogits
+from vitstudy.distillation.teacher import TeacherLogits, validation_logits
 from vitstudy.errors import UserError
 from vitstudy.profiles import Architecture
-from vitstudy.small import narrowed
+from vitstudy.small import narrowed, share_of_width
 
 TARGETS = ("none", "labels", "soft", "hard")
 ADDED = ("dist_token", "head_dist")
@@ -38,6 +38,7 @@ ADDED = ("dist_token", "head_dist")
 
 
 def check_target(target: str) -> None:
+    """Raise ValueError where it is none of TARGETS."""
     if target not in TARGETS:
         raise ValueError(f"target={target!r} is unknown; valid: {', '.join(map(repr, TARGETS))}")
 
@@ -161,16 +162,16 @@ def macs(architecture: Architecture, num_classes: int, channels: int) -> int:
 def start(context: Context) -> nn.Module:
     """The student as its training begins: vanilla's first weights, and the token's with `token`.
 
-    `tiny` narrows it. In a profile that names timm's distilled models, the students with a token
-    begin from those.
+    The option `width`, a share of the profile's, narrows a student with a token. In a profile that
+    names timm's distilled models, those with a token begin from them.
     """
-    profile, spec, options = context.profile, context.data.spec, context.options
-    if not options["token"]:
+    profile, spec = context.profile, context.data.spec
+    if not context.options["token"]:
         return baseline.start(context)
-    architecture, name = profile.architecture, profile.deit.timm_base
-    if options["tiny"]:
-        width = max(1, round(architecture.width * profile.deit.tiny_width))
-        architecture, name = narrowed(architecture, width), profile.deit.timm_tiny
+    architecture, name = profile.architecture, profile.distilled.base
+    width = share_of_width(context)
+    if width != architecture.width:
+        architecture, name = narrowed(architecture, width), profile.distilled.tiny
     given = (architecture, spec.num_classes, spec.channels)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(context.seed)
@@ -181,15 +182,14 @@ def start(context: Context) -> nn.Module:
 
 def loss(context: Context) -> training.Loss:
     """What `fit` minimises, by the options `target` and `weight`."""
-    target, weight = context.options["target"], context.options["weight"]
-    smoothing = context.profile.recipe(context.data.spec.name).label_smoothing
-    teacher = TeacherLogits(context) if target == "hard" else None
+    given = {name: context.options[name] for name in ("target", "weight")}
+    given["label_smoothing"] = context.profile.recipe(context.data.spec.name).label_smoothing
+    teacher = TeacherLogits(context) if given["target"] in ("soft", "hard") else None
 
     def value(model: nn.Module, images: Tensor, labels: Tensor, indices: Tensor) -> Tensor:
         told = None if teacher is None else teacher(images, indices)
         logits = model(images)
         heads = logits if isinstance(logits, tuple) else (logits, logits)
-        given = {"target": target, "weight": weight, "label_smoothing": smoothing}
         return distillation_loss(*heads, told, labels, **given)
 
     return value
@@ -205,7 +205,7 @@ def compress(context: Context) -> nn.Module:
     with checked_options():
         check_target(options["target"])
         check_settings(weight=options["weight"])
-    pretrained = bool(context.profile.deit.timm_base)
+    pretrained = bool(context.profile.distilled.base)
     if options["again"] and not pretrained:
         raise UserError(
             f"{context.name} distils a model that was distilled before, and the profile "
@@ -230,8 +230,7 @@ def analyse(context: Context, model: nn.Module) -> dict[str, np.ndarray]:
     """The logits (N, C) on the validation images that the teacher's file has, too; of a student
     with a token also those of each head alone.
     """
-    split = context.data.validation.head(SAMPLES)
-    found = {"logits": context.evaluate(model, split).numpy()}
+    found = {"logits": validation_logits(context, model)}
     if context.options["token"]:
         for name, other in (("class_logits", "head_dist"), ("token_logits", "head")):
             alone = copy.deepcopy(model)
@@ -239,5 +238,5 @@ def analyse(context: Context, model: nn.Module) -> dict[str, np.ndarray]:
             head = alone.get_submodule(other)
             head.weight.zero_()
             head.bias.zero_()
-            found[name] = 2 * context.evaluate(alone, split).numpy()
+            found[name] = 2 * validation_logits(context, alone)
     return found

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from vitstudy import baseline, training
 from vitstudy.context import Context
-from vitstudy.distillation.teacher import SAMPLES, TeacherLogits
+from vitstudy.distillation.teacher import TeacherLogits, validation_logits
 from vitstudy.errors import UserError
 
 EXPECTATIONS = ("student", "teacher")
@@ -160,4 +160,4 @@ def compress(context: Context) -> nn.Module:
 
 def analyse(context: Context, model: nn.Module) -> dict[str, np.ndarray]:
     """The student's logits (N, C) on the validation images that the teacher's file has, too."""
-    return {"logits": context.evaluate(model, context.data.validation.head(SAMPLES)).numpy()}
+    return {"logits": validation_logits(context, model)}

@@ -180,15 +180,21 @@ def compress(context: Context) -> nn.Module:
     return context.fit(model, recipe(context))
 
 
+def validation_logits(context: Context, model: nn.Module) -> np.ndarray:
+    """The logits (N, C) of the first validation images, the same ones for teacher and students."""
+    logits = context.evaluate(model, context.data.validation.head(SAMPLES))
+    return logits.numpy().astype(np.float16)
+
+
 def analyse(context: Context, model: nn.Module) -> dict[str, np.ndarray]:
-    """The teacher's logits (N, C) and the labels (N,) of the first validation images; and of the
-    images that it is least sure of, their places among those (K,) and their bytes (K, C, 32, 32).
+    """`validation_logits` and their images' labels (N,); and of the images that the teacher is
+    least sure of, the places among those (K,) and the bytes (K, C, 32, 32).
     """
-    split = context.data.validation.head(SAMPLES)
-    logits = context.evaluate(model, split)
-    unsure = logits.softmax(1).amax(1).argsort()[:SHOWN]
+    logits, split = validation_logits(context, model), context.data.validation.head(SAMPLES)
+    sure = torch.from_numpy(logits).float().softmax(1).amax(1)
+    unsure = sure.argsort(stable=True)[:SHOWN]
     return {
-        "logits": logits.numpy(),
+        "logits": logits,
         "labels": split.labels.numpy(),
         "unsure": unsure.numpy(),
         "unsure_images": split.images[unsure].numpy(),

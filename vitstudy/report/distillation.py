@@ -26,7 +26,16 @@ STUDENTS = {
     "deit-base": "hard, by a token",
 }
 """Networks of vanilla's size trained for vanilla's steps, by what the teacher tells them."""
-OTHERS = {"deit-tiny": "DeiT tiny", "teacher": "the teacher itself"}
+TINY = {"tiny-labels": "DeiT tiny: none", "deit-tiny": "DeiT tiny: hard, by a token"}
+OTHERS = {**TINY, "teacher": "the teacher itself"}
+ORDER = [*STUDENTS.values(), *OTHERS.values()]
+CONTROLS = (
+    ("deit-base", "token-labels", "a teacher for the token"),
+    ("deit-base", "hard", "the token for the teacher"),
+    ("deit-tiny", "tiny-labels", "a teacher for the token"),
+    ("soft", "soft-usual", "the printed direction instead of the usual"),
+)
+"""A row, the row that lacks one part of it, and that part."""
 TEMPERATURES = (0.5, 1.0, 2.0, 3.0, 4.0, 6.0, 8.0, 12.0, 16.0)
 
 
@@ -219,7 +228,7 @@ def heads(profile: str) -> pd.DataFrame:
     names = {"class_logits": "class", "token_logits": "distillation", "logits": "mean of both"}
     for cell, told in teachers(profile).items():
         teacher = told["logits"].argmax(1)
-        for key in ("deit-base", "deit-tiny", "token-labels"):
+        for key in ("deit-base", "token-labels", "deit-tiny", "tiny-labels"):
             student = _first(profile, cell.dataset, key)
             if not (_done(student) and student.analysis_path.exists()):
                 continue
@@ -248,7 +257,7 @@ def tiny(profile: str) -> pd.DataFrame:
             rows.append(
                 {
                     "data set": data.spec(dataset).title,
-                    "width": f"{small.options['deit']['tiny_width']:.4g}",
+                    "width": f"{small.options['width']:.4g}",
                     "parameters": f"{small.parameters / whole.parameters:.3f}",
                     "MACs": f"{small.macs / whole.macs:.3f}",
                     "bytes": f"{small.size_bytes / whole.size_bytes:.3f}",
@@ -292,8 +301,35 @@ def cost(found: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=columns)
 
 
+def against_controls(profile: str) -> pd.DataFrame:
+    """What each part of distillation adds, as the difference of two rows on the same test images.
+
+    Columns `data set`, `what is added`, `model`, `against`, `points` and `error`, the standard
+    error; pairs of which one is not measured are left out.
+    """
+    rows = []
+    for dataset in profiles.get(profile).datasets:
+        for key, control, added in CONTROLS:
+            cell = _first(profile, dataset, key)
+            if _done(cell) and _done(_first(profile, dataset, control)):
+                points, error = paired(cell, control)
+                rows.append(
+                    {
+                        "data set": data.spec(dataset).title,
+                        "what is added": added,
+                        "model": methods.get(key).title,
+                        "against": methods.get(control).title,
+                        "points": round(points, 2),
+                        "error": round(error, 2),
+                    }
+                )
+    columns = ["data set", "what is added", "model", "against", "points", "error"]
+    return pd.DataFrame(rows, columns=columns)
+
+
 def conclusions(
     compared: pd.DataFrame,
+    controls: pd.DataFrame,
     softened: dict[str, pd.DataFrame],
     by_head: pd.DataFrame,
     bill: pd.DataFrame,
@@ -302,55 +338,43 @@ def conclusions(
     lines = []
     for dataset, part in compared.groupby("dataset", sort=False):
         title, rows = data.spec(dataset).title, part.set_index("key")
-        lines.append(f"- **{title}.** {_accuracies(rows)}")
+        named = {"teacher": "the teacher", "vanilla": "the vanilla ViT", "deit-base": "DeiT base"}
+        said = [
+            f"{name} {rows.at[k, 'accuracy']:.2f} %" for k, name in named.items() if k in rows.index
+        ]
         students = rows[rows.index.isin(STUDENTS) & (rows.index != "vanilla")]
         apart = students[students["change"].abs() > 2 * students["error"]]
         lines.append(
-            f"  - {len(apart)} of {len(students)} students of vanilla's size differ from it by "
-            f"more than two standard errors{_listed(apart)}."
+            f"- **{title}.** Test accuracy: {', '.join(said)}. {len(apart)} of {len(students)} "
+            "students of vanilla's size differ from it by more than two standard errors"
+            f"{_listed(apart)}."
         )
-        if "deit-base" in rows.index:
-            cell = _first(rows["record"].iloc[0].profile, dataset, "deit-base")
-            against = {"hard": "plain hard distillation", "token-labels": "the token by labels"}
-            said = [
-                f"{name} by {change:+.2f} ± {error:.2f} points"
-                for key, name in against.items()
-                if key in rows.index
-                for change, error in [paired(cell, key)]
-            ]
-            if said:
-                lines.append(f"  - DeiT base differs from {' and from '.join(said)}.")
+    for row in controls.itertuples(index=False):
+        clear = "more" if abs(row.points) > 2 * row.error else "no more"
+        lines.append(
+            f"- On {row[0]}, {row[1]} is worth {row.points:+.2f} ± {row.error:.2f} points of "
+            f"{row.model}: {clear} than two standard errors."
+        )
     for title, frame in softened.items():
         top = frame.set_index("temperature")["top"]
         lines.append(
             f"- On {title} the teacher's likeliest class has {100 * top[1.0]:.1f} % on average at "
             f"τ = 1 and {100 * top[8.0]:.1f} % at τ = 8."
         )
-    alike = by_head[by_head["student"] == methods.get("deit-base").title]
-    for title, part in alike.groupby("data set", sort=False):
+    whole = by_head[by_head["student"] == methods.get("deit-base").title]
+    for title, part in whole.groupby("data set", sort=False):
         share = part.set_index("head")["as the teacher"]
         lines.append(
             f"- On {title} DeiT base's distillation head decides as the teacher on "
             f"{share['distillation']:.1f} % of the validation images, its class head on "
             f"{share['class']:.1f} %."
         )
-    for row in bill.to_dict("records"):
-        if row["factor"] is not None:
-            lines.append(
-                f"- On {row['data set']} teacher and DeiT base together took {row['factor']:.1f} "
-                "times the vanilla ViT's training."
-            )
+    for row in bill.dropna(subset="factor").to_dict("records"):
+        lines.append(
+            f"- On {row['data set']} teacher and DeiT base together took {row['factor']:.1f} times "
+            "the vanilla ViT's training."
+        )
     return lines
-
-
-def _accuracies(rows: pd.DataFrame) -> str:
-    named = {"teacher": "the teacher", "vanilla": "the vanilla ViT", "deit-base": "DeiT base"}
-    said = [
-        f"{name} {rows.at[key, 'accuracy']:.2f} %"
-        for key, name in named.items()
-        if key in rows.index
-    ]
-    return f"Test accuracy: {', '.join(said)}."
 
 
 def _listed(apart: pd.DataFrame) -> str:

@@ -30,7 +30,7 @@ def targets(
         top.imshow(image.transpose(1, 2, 0), cmap="gray", vmin=0, vmax=255)
         top.set_title(f"label: {names[label]}")
         top.axis("off")
-        p = soft_targets(torch.from_numpy(found)[None], temperature)[0].numpy()
+        p = soft_targets(torch.from_numpy(found).float()[None], temperature)[0].numpy()
         order = np.argsort(-p, kind="stable")[:LIKELIEST]
         colours = [style.PALETTE[2] if each == label else style.MEASURED for each in order]
         bars = axes[1, position].bar(range(len(order)), 100 * p[order], color=colours)
@@ -40,7 +40,8 @@ def targets(
         axes[1, position].set_xticks(range(len(order)), short, fontsize=9, rotation=rotation)
         axes[1, position].grid(axis="x", visible=False)
     axes[1, 0].set(ylabel="soft target, %", ylim=(0, 112))
-    figure.suptitle(f"the teacher's likeliest classes at τ = {temperature:g}", fontsize=12)
+    title = f"the teacher's likeliest classes at τ = {temperature:g}; green: the label"
+    figure.suptitle(title, fontsize=12)
     return figure
 
 
@@ -72,7 +73,9 @@ def directions(frame: pd.DataFrame, teacher: float) -> Figure:
     axes.plot(frame["student"], frame["as printed"], label="KL(student ‖ teacher), as printed")
     axes.plot(frame["student"], frame["usual"], "--", label="KL(teacher ‖ student), usual")
     axes.axvline(teacher, color=style.GREY, lw=1, ls=":")
-    axes.annotate("teacher", (teacher, 3.3), (-4, 0), textcoords="offset points", ha="right")
+    axes.annotate(
+        "teacher", (teacher, 3.3), (-4, 0), textcoords="offset points", ha="right", fontsize=10
+    )
     axes.set(xlabel="the student's probability of the class", ylabel="divergence, nats")
     axes.set(xlim=(0, 1), ylim=(0, 3.6))
     axes.legend(loc="upper center")
@@ -80,10 +83,13 @@ def directions(frame: pd.DataFrame, teacher: float) -> Figure:
 
 
 @style.styled
-def students(found: pd.DataFrame) -> Figure:
-    """Test accuracy of every student with its 95 % interval, percent; rows of `compare`."""
+def students(found: pd.DataFrame, order: list[str]) -> Figure:
+    """Test accuracy of every student with its 95 % interval, percent; rows of `compare`.
+
+    `order` of the values of `taught`, from the top; the dashed line is vanilla's accuracy.
+    """
     datasets = list(dict.fromkeys(found["dataset"]))
-    names = list(dict.fromkeys(found["taught"]))
+    names = [name for name in order if name in set(found["taught"])]
     figure = style.figure(height=0.42 * len(names) + 1.3)
     for axes, dataset in zip(
         figure.subplots(1, len(datasets), sharey=True, squeeze=False)[0], datasets, strict=True
