@@ -466,8 +466,8 @@ def _says_gates(profile: str) -> list[str]:
     if not parts:
         return []
     return [
-        f"Share of parameters whose gate ends above {IMPORTANT}: {', '.join(parts)}. A cut uses the "
-        "order of the gates, not their level, and the level is how far a short training let them go."
+        f"Share of parameters whose gate ends above {IMPORTANT}: {', '.join(parts)}. A cut uses "
+        "the gates' order, not their level, and the level is how far a short training let them go."
     ]
 
 
