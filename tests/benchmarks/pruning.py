@@ -1,8 +1,8 @@
 """Prints what pruning buys at ViT-B/16: python tests/benchmarks/pruning.py (about two minutes).
 
-Random weights; dense and slim models in turn in one process, on an idle machine. A `uniform` cut keeps
-the same share of every head and hidden layer, so nothing is gathered; `uneven` is cut at random over
-all kinds of dimensions, which is the costliest layout that a score can leave.
+Random weights; dense and slim models in turn in one process, on an idle machine. A `uniform` cut
+keeps the same share of every head and hidden layer, so nothing is gathered; `uneven` is cut at
+random over all kinds of dimensions, which is the costliest layout that a score can leave.
 """
 
 import resource
