@@ -42,6 +42,16 @@ def test_the_share_of_parameters_above_the_papers_threshold_by_hand():
     assert other["above"] == pytest.approx(0.5) and other["spread"] == np.inf
 
 
+def test_how_far_a_gate_gets_is_half_of_rate_times_steps(study):
+    found = pruning.units("smoke")
+    for dataset in ("digits", "digit-pairs"):
+        far = pruning.reach("smoke", dataset)
+        assert far == pytest.approx(2e-3 * 0.03 * 3 / 2)
+        here = found[(found["dataset"] == dataset) & (found["row"] == "vtp-slow")]
+        assert 0 < (here["score"] - 1).abs().max() <= 1.4 * far  # Adam's first steps are larger
+    assert pruning.reach("cifar", "cifar10") is None
+
+
 def test_dimensions_that_go_are_those_that_the_cut_would_take():
     gone = pruning.selected(made_up(), SHAPE, 0.0)
     assert gone.shape == (2, 5) and not gone.any()

@@ -196,6 +196,29 @@ def important(found: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=columns)
 
 
+def reach(profile: str, dataset: str) -> float | None:
+    """How far from 1 a gate can go that learns at the network's own rate; None if not measured.
+
+    Adam moves a parameter by about the learning rate a step, and that is half its greatest on
+    average.
+    """
+    found = record(profile, dataset, "vtp-gates-slow")
+    if found is None:
+        return None
+    pretrained = bool(found.options["architecture"]["timm_name"])  # then its rates stay
+    rate = found.options["recipe"]["learning_rate"] * (1 if pretrained else found.options["rate"])
+    return rate * found.steps / 2
+
+
+def readable_reach(profile: str) -> str:
+    """`reach` on both data sets as a sentence."""
+    found = {dataset: reach(profile, dataset) for dataset in profiles.get(profile).datasets}
+    parts = [f"{far:.2g} ({title(each)})" for each, far in found.items() if far is not None]
+    if not parts:
+        return "Gates at the network's rate: not measured."
+    return f"At the network's rate a gate can get about so far from 1: {', '.join(parts)}."
+
+
 def readable_important(found: pd.DataFrame) -> pd.DataFrame:
     """`important` under headings for a reader."""
     frame = important(found)
@@ -466,8 +489,8 @@ def _says_gates(profile: str) -> list[str]:
     if not parts:
         return []
     return [
-        f"Share of parameters whose gate ends above {IMPORTANT}: {', '.join(parts)}. A cut uses "
-        "the gates' order, not their level, and the level is how far a short training let them go."
+        f"Share of parameters whose gate ends above {IMPORTANT}: {', '.join(parts)}. "
+        f"{readable_reach(profile)} A cut uses the gates' order, not their level."
     ]
 
 
