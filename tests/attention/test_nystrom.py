@@ -459,5 +459,6 @@ def test_a_model_without_softmax_attention_is_one_line(vit):
     with pytest.raises(UserError, match="gate or dropout"):
         nystrom.replace_attention(dropping, 4)
     vit.blocks = nn.Sequential()
-    with pytest.raises(UserError, match="has no blocks"):
-        nystrom.replace_attention(vit, 4)
+    for model in (vit, nn.Sequential(nn.Conv2d(3, 8, 3))):
+        with pytest.raises(UserError, match="has no transformer blocks"):
+            nystrom.replace_attention(model, 4)
