@@ -185,13 +185,15 @@ def _seconds_left(waiting: list, position: int, spent: float) -> str:
 @main.command()
 @click.argument("profile")
 def speed(profile: str) -> None:
-    """Time all models of PROFILE in turn; nothing else should run meanwhile."""
+    """Time all models of PROFILE in turn, then attention; nothing else should run meanwhile."""
     from vitstudy import profiles
 
     profiles.get(profile)
     from vitstudy import speed
+    from vitstudy.attention import scaling
 
     speed.run(profile)
+    scaling.run(profile)
 
 
 @main.command()

@@ -54,7 +54,8 @@ def clear_stale(profile: str, jobs: Jobs, notebooks: list[str]) -> None:
     """
     folder = stamps(profile)
     stale = [f"cells-{name}" for name, cells in jobs.items() if any(map(study.why_not, cells))]
-    if stale or (jobs and not (files.results(profile) / "speed.json").exists()):
+    timed = [files.results(profile) / name for name in ("speed.json", "attention_speed.json")]
+    if stale or (jobs and not all(path.exists() for path in timed)):
         stale += ["speed", *(f"notebook-{name}" for name in notebooks)]
     stale += [f"notebook-{name}" for name in notebooks if not executed(profile, name).exists()]
     shown = site_profile()

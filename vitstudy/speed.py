@@ -137,11 +137,11 @@ def _measure(profile: profiles.Profile, cells: list[Cell], device: str) -> dict:
             dataset = data.load(cell.dataset, profile.limit)
             images = dataset.test.images[: profile.speed_batch].to(device)
             inputs[cell.dataset] = dataset.normalise(images, profile.architecture.image_size)
-    before = _busy_elsewhere()
+    before = busy_elsewhere()
     turns = interleave(
         {_key(cell): (loaded[cell], inputs[cell.dataset]) for cell in cells}, profile.speed_rounds
     )
-    elsewhere = _share(before, _busy_elsewhere())
+    elsewhere = share_of_others(before, busy_elsewhere())
     if elsewhere is not None and elsewhere > DISTURBED:
         log.warning(
             "other processes had %.0f %% of the processors meanwhile: these speeds are not to be "
@@ -218,7 +218,7 @@ def _time(model: nn.Module, inputs: torch.Tensor, repeats: int) -> float:
     return time.perf_counter() - started
 
 
-def _busy_elsewhere() -> tuple[float, float] | None:
+def busy_elsewhere() -> tuple[float, float] | None:
     """Seconds so far that all processors had for other processes, and in all; Linux alone tells."""
     try:
         line = Path("/proc/stat").read_text().splitlines()[0].split()[1:9]
@@ -232,7 +232,7 @@ def _busy_elsewhere() -> tuple[float, float] | None:
     return busy - own.user - own.system, busy + idle + waiting
 
 
-def _share(before: tuple | None, after: tuple | None) -> float | None:
+def share_of_others(before: tuple | None, after: tuple | None) -> float | None:
     if before is None or after is None:
         return None
     others, everything = (b - a for a, b in zip(before, after, strict=True))

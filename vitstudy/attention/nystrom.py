@@ -324,6 +324,11 @@ def replace_attention(
     first segment, "own" makes it a landmark itself. Raises UserError for a number of landmarks
     outside 1..n, for unknown options, and for a model without the softmax attention it replaces.
     """
+    if not len(getattr(model, "blocks", ())):
+        raise UserError(
+            f"{type(model).__name__} has no transformer blocks here, so no attention that Nyström "
+            "attention could replace"
+        )
     if class_token not in CLASS_TOKENS:
         raise unknown("class_token", class_token, CLASS_TOKENS)
     tokens, own = num_tokens(model), model.num_prefix_tokens if class_token == "own" else 0
@@ -336,8 +341,6 @@ def replace_attention(
         )
     if type(iterations) is not int or iterations < 1:
         raise UserError(f"iterations is {iterations}; valid: a whole number from 1 on")
-    if not len(model.blocks):
-        raise UserError("the model has no blocks, so no attention that could be replaced")
     layers = []
     for index, block in enumerate(model.blocks):
         attention = getattr(block, "attn", None)
