@@ -227,15 +227,16 @@ def test_the_scatter_of_one_network_is_over_all_its_runs(add_speed, home):
     assert frame.at["published, CPU", "factor"] == pytest.approx(0.093 / 0.050)
 
 
-def test_figures_are_drawn_of_any_number_of_rows(row):
+def test_figures_are_drawn_of_the_rows_that_are_measured(row):
     from vitstudy.report import tables
 
     for key in ("vanilla", "dynamic", "lsq-w4"):
-        figure = comparison_figures.differences(tables.pairs("cifar-cpu", 1))
-        assert len(style.render(figure, "png")) > 1_000
         row("cifar-cpu", key, 900 if key == "vanilla" else 700, tables=(1,))
-    axes = comparison_figures.differences(tables.pairs("cifar-cpu", 1)).axes[0]
-    assert [text.get_text() for text in axes.texts] == ["-20*", "-20*", "+0.0"]
+    with pytest.raises(ValueError, match="no two rows"):
+        comparison_figures.differences(tables.pairs("cifar-cpu", 2))
+    figure = comparison_figures.differences(tables.pairs("cifar-cpu", 1))
+    assert len(style.render(figure, "png")) > 1_000
+    assert [text.get_text() for text in figure.axes[0].texts] == ["-20*", "-20*", "+0.0"]
     counts = verdicts.counts(verdicts.claims("cifar-cpu"))
     drawn = comparison_figures.verdicts(counts, len(CLAIMS)).axes[0]
     assert sum(bar.get_width() for bar in drawn.patches) == 2 * len(CLAIMS)
