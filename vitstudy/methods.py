@@ -8,7 +8,7 @@ second, size in MB. None stands where they print "-".
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from importlib.util import find_spec
 
 from vitstudy.errors import unknown

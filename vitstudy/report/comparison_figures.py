@@ -21,31 +21,30 @@ VERDICT_COLOURS = (style.PALETTE[0], style.PALETTE[9], style.PALETTE[3], "#d9d9d
 def differences(pairs: pd.DataFrame) -> Figure:
     """Accuracy of each row less that of each row above it, points, of `tables.pairs`.
 
-    Rows that are not measured are left out; a star marks what is significant.
+    Rows that are not measured are left out; a star marks what is significant. Raises ValueError
+    where there is no pair.
     """
+    if pairs.empty:
+        raise ValueError("no two rows are measured: there is nothing to draw")
     titles = {method.key: method.title for method in METHODS}
     keys = [key for key in titles if key in {*pairs["first"], *pairs["second"]}]
     figure = style.figure(height=max(2.2, 0.42 * len(keys) + 1.4))
     axes = figure.subplots()
     axes.grid(visible=False)
-    if not keys:
-        axes.axis("off")
-        axes.text(0.5, 0.5, "no two rows are measured", ha="center", va="center")
-        return figure
     places = {key: place for place, key in enumerate(keys)}
     grid = np.full((len(keys) - 1, len(keys) - 1), np.nan)
     bound = max(1.0, float(pairs["points"].abs().max()))
     for pair in pairs.itertuples():
         row, column = places[pair.first] - 1, places[pair.second]
         grid[row, column] = pair.points
-        dark = abs(pair.points) > 0.6 * bound
+        dark = abs(pair.points) > 0.5 * bound
         axes.text(
             column,
             row,
             f"{_short(pair.points)}{SIGNIFICANT if pair.significant else ''}",
             ha="center",
             va="center",
-            fontsize=9 if len(keys) > 8 else 10,
+            fontsize=8 if len(keys) > 8 else 10,
             color="white" if dark else "black",
         )
     drawn = axes.imshow(grid, cmap=DIVERGING, norm=TwoSlopeNorm(0, -bound, bound), aspect="auto")

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from vitstudy import data, methods, profiles, speed
+from vitstudy import data, files, methods, profiles, speed
 from vitstudy.record import Record
 from vitstudy.report import published, significance, tables
 from vitstudy.study import Cell
@@ -112,6 +112,8 @@ class Condition:
     measured: Callable[[Measured, int], Read]
     form: str = "{:.3g}"
     """How the number is written."""
+    base: str = ""
+    """The row that it is held against; empty where there is none."""
 
     def write(self, value: Value) -> str:
         """The number with its range, as it is shown."""
@@ -223,6 +225,22 @@ class Measured:
                 return f"no {', '.join(absent)} in the analysis file of {key}"
             return {name: found[name] for name in names}
 
+    def growth(self, attention: str, field: str) -> Read:
+        """The power of the number of tokens by which an attention's time or memory grows, CPU.
+
+        The slope of log cost over log tokens, by least squares over the longest sequences timed,
+        down to an eighth of the longest. `field` is one of `attention_speed.json`'s rows.
+        """
+        path = files.results(self.profile.name) / "attention_speed.json"
+        runs = (files.read_json(path) or {}).get("runs", [])
+        rows = [row for run in runs if run["device"] == "cpu" for row in run["rows"]]
+        found = {row["tokens"]: row[field] for row in rows if row["attention"] == attention}
+        longest = {n: cost for n, cost in found.items() if 8 * n >= max(found) and cost > 0}
+        if len(longest) < 2:
+            return Unmeasured(f"attention {attention} not timed on cpu")
+        slope, _ = np.polyfit(np.log(list(longest)), np.log(list(longest.values())), 1)
+        return Value.exact(float(slope))
+
 
 # -- the numbers ----------------------------------------------------------------------------------
 
@@ -254,6 +272,7 @@ def size(key: str, region: Region, base: str = VANILLA) -> Condition:
         region,
         lambda which: _printed_ratio(key, base, "size", which),
         lambda found, which: found.ratio(key, base, "size_bytes", which),
+        base=base,
     )
 
 
@@ -287,6 +306,7 @@ def accuracy(key: str, region: Region, base: str = VANILLA) -> Condition:
         printed_points,
         lambda found, which: found.accuracy(key, base, which),
         "{:+.2f}",
+        base,
     )
 
 
@@ -307,6 +327,7 @@ def _speed(name: str, field: str, device: str, key: str, region: Region, base: s
         region,
         lambda which: _printed_ratio(key, base, field, which),
         lambda found, which: found.speed(key, base, device, which),
+        base=base,
     )
 
 
@@ -400,6 +421,20 @@ def analysed(
     return Condition(what, key, region, lambda which: printed, measured_number)
 
 
+def growth(attention: str, region: Region) -> tuple[Condition, Condition]:
+    """The powers of the tokens by which an attention's time and memory grow."""
+    return tuple(
+        Condition(
+            f"{name} of {attention} attention grows by the power",
+            "",
+            region,
+            lambda which: "the papers print no times by length",
+            lambda found, which, field=field: found.growth(attention, field),
+        )
+        for name, field in (("time", "milliseconds"), ("memory", "mib"))
+    )
+
+
 def between_tables(condition: Condition, region: Region, what: str) -> Condition:
     """The number of `condition` in Table 1 less that in Table 2."""
 
@@ -417,4 +452,5 @@ def between_tables(condition: Condition, region: Region, what: str) -> Condition
         lambda which: less(condition.printed),
         lambda found, which: less(lambda table: condition.measured(found, table)),
         condition.form,
+        condition.base,
     )

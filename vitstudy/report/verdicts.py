@@ -9,7 +9,7 @@ import pandas as pd
 
 from vitstudy import files, profiles
 from vitstudy.profiles import Profile
-from vitstudy.report.claims import ACCEPTABLE, CLAIMS, LITTLE, SHRUNK, SMALL_SHARE, Claim
+from vitstudy.report.claims import ACCEPTABLE, CLAIMS, LITTLE, LOW_RANK, SHRUNK, SMALL_SHARE, Claim
 from vitstudy.report.conditions import ABOUT, Condition, Measured, Read, Unmeasured
 
 HOLDS, PARTLY, FAILS, OPEN = "holds", "partly", "does not hold", "cannot be checked"
@@ -164,14 +164,15 @@ def write(profile: str) -> pd.DataFrame:
 
 
 def rules() -> str:
-    """How words without a number are read, in one sentence."""
+    """How numbers, and words without one, are read."""
     return (
         f"A number counts as met within {ABOUT:.0%} of it (`almost`, `nearly` and `about` too); a "
         f"minor or almost no loss is at most {LITTLE:g} point, an acceptable one at most "
         f"{ACCEPTABLE:g}, a larger one significant; a substantial reduction leaves at most "
-        f"{SHRUNK:.0%}; a small share is at most {SMALL_SHARE:.0%}. A measured difference of "
-        "accuracy has to lie in the claim's range with its whole 95 % interval, else it is within "
-        "chance."
+        f"{SHRUNK:.0%}; a small share is at most {SMALL_SHARE:.0%}; of low rank is a matrix of "
+        f"which a quarter of the rank leaves out at most {LOW_RANK:.0%}. A measured difference of "
+        "accuracy has to lie in the claim's range with its whole 95 % interval, and a measured "
+        "speed with its quartiles; else it is within chance."
     )
 
 
