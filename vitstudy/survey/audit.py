@@ -303,7 +303,7 @@ def _two_metrics(rows: list[tuple[dict, str]]) -> int:
 
 
 def cuts(found: pd.DataFrame) -> tuple[int, int, int]:
-    """Of the audited rows: where cutting off gives the printed EER, where rounding does, and all."""
+    """How many audited rows cutting off explains, how many rounding, and how many there are."""
     known = found.dropna(subset=["printed_eer", "recomputed_eer"])
     shown, value = known["printed_eer"], known["recomputed_eer"]
     cut = (value - shown > -1e-9) & (value - shown < 0.1)

@@ -6,7 +6,6 @@ import numpy as np
 
 from vitstudy.survey import pareto
 from vitstudy.survey.audit import network
-from vitstudy.survey.eer import eer, quantities
 from vitstudy.survey.claims import (
     Cell,
     Claim,
@@ -21,6 +20,7 @@ from vitstudy.survey.claims import (
     numbers,
     quotient,
 )
+from vitstudy.survey.eer import eer, quantities
 
 NAMED = {named.scope: named for named in pareto.BEST}
 TOP1, EER, PAR, FLOPS, SIZE = "top1_percent", "eer_percent", "parameters_M", "flops_G", "size_MB"

@@ -21,7 +21,7 @@ import numpy as np
 import pandas as pd
 
 from vitstudy import files
-from vitstudy.errors import UserError
+from vitstudy.errors import UserError, unknown
 from vitstudy.survey import tables
 from vitstudy.survey.audit import COST, network, row_metrics
 from vitstudy.survey.eer import VIT_B16, eer, quantities
@@ -135,6 +135,11 @@ def _found(wanted: Path) -> Path | None:
     """`wanted`, or the committed file of that name where the study computes elsewhere."""
     committed = files.REPOSITORY / "results" / "survey" / wanted.name
     return next((each for each in (wanted, committed) if each.exists()), None)
+
+
+def is_missing() -> bool:
+    """Whether nothing was counted yet, here or in the repository."""
+    return _found(path()) is None
 
 
 def read() -> pd.DataFrame:
@@ -360,18 +365,23 @@ def with_latency(counted: pd.DataFrame, speed: dict) -> pd.DataFrame:
 
 
 def time(
-    names: tuple[str, ...] | None = None, rounds: int = 3, batch: int = 4, image_size: int = 224
+    names: tuple[str, ...] = (), rounds: int = 3, batch: int = 4, image_size: int = 224
 ) -> dict:
     """Time the networks in turn in this process and write `speed.json`; ViT-B/16 is always among.
 
     Every model is in memory at once, some 6 GB for all. Nothing else should run meanwhile; the
-    load that was there before is written down, and told where it is high.
+    load that was there before is written down, and told where it is high. Raises UserError for a
+    name that is not among `BUILDABLE`.
     """
     import torch
 
     from vitstudy import measure, speed, study
 
-    chosen = dict.fromkeys([REFERENCE, *(names or [each.timm for each in BUILDABLE])])
+    known = [each.timm for each in BUILDABLE]
+    for name in names:
+        if name not in known:
+            raise unknown("surveyed network", name, known)
+    chosen = dict.fromkeys([REFERENCE, *(names or known)])
     load = os.getloadavg()[0]
     if load > 0.5:
         log.warning("the load was %.1f before: these speeds are not to be trusted", load)

@@ -57,15 +57,23 @@ BEST = (
     Named("Q, Swin", "4.4", f"{NOISY}-Swin-B", (7,), (6, 6)),
     Named("Q", "4.4", f"{NOISY}-Swin-B", (5, 6, 7), (6, 6)),
     Named("the four of Table 8", "4.5", "Castling-MViTv2-T", (8,)),
-    Named("all of Tables 2-7", "4.5", "Castling-MViTv2-T", (2, 3, 4, 5, 6, 7), cost="eer_all"),
+    *(
+        Named("all of Tables 2-7", "4.5", model, (2, 3, 4, 5, 6, 7), bits, "eer_all")
+        for model, bits in (
+            ("Castling-MViTv2-T", None),
+            ("DynamicViT-LV-S/07", None),
+            ("TinyViT-21M", None),
+            (f"{NOISY}-Swin-B", (6, 6)),
+        )
+    ),
     Named("COCO, box AP", "6.3", "MViTv2-T", (9,), gain="ap_box"),
     Named("COCO, mask AP", "6.3", "MViTv2-T", (9,), gain="ap_mask"),
     Named(
         "ADE20K", "6.3", "Ortho-S", (10,), cost="parameters", gain="miou", decoder="Semantic FPN"
     ),
 )
-"""In Tables 9 and 10 the cost is the encoder's EER of Table 2, and the parameters."""
-CLASSIFICATION = BEST[:9]
+"""Of all of Tables 2-7, the four that the survey sends into Table 8, by the EER of all metrics. In
+Tables 9 and 10 the cost is the encoder's EER of Table 2, and the parameters."""
 
 
 def field(

@@ -9,7 +9,7 @@ from pathlib import Path
 import pandas as pd
 
 from vitstudy.errors import UserError, unknown
-from vitstudy.survey import models, pareto, tables
+from vitstudy.survey import counted, models, pareto, tables
 from vitstudy.survey.audit import ALL
 from vitstudy.survey.eer import UNITS, VIT_B16, Quantity, balanced, quantities, weighted_eer
 
@@ -25,7 +25,7 @@ def references(changed: Mapping[str, float]) -> dict[str, Quantity]:
 
 
 def field(
-    counted: pd.DataFrame | None = None,
+    counts: pd.DataFrame | None = None,
     latency: Mapping[str, float] | None = None,
     folder: Path = tables.DATA,
 ) -> pd.DataFrame:
@@ -33,7 +33,7 @@ def field(
 
     `latency` by model, ms, adds a column of that name, NaN where it was not measured.
     """
-    known = models.classification(counted, folder)
+    known = models.classification(counts, folder)
     known = known.drop_duplicates(["model", "weight_bits", "activation_bits"])
     known = known.assign(label=[models.label(row) for row in known.to_dict("records")])
     if latency is not None:
@@ -86,3 +86,62 @@ def rank(
     chosen = chosen.sort_values(["eer", "top1"], ascending=[True, False], kind="stable")
     columns = ["label", "category", "top1", "eer", "front", *metrics]
     return chosen[columns].rename(columns={"label": "model"}).reset_index(drop=True)
+
+
+def _pairs(options: tuple[str, ...]) -> dict[str, float]:
+    """`NAME=VALUE` texts as a dict; UserError where one is something else."""
+    found = {}
+    for text in options:
+        name, sign, value = text.partition("=")
+        try:
+            found[name] = float(value)
+        except ValueError:
+            sign = ""
+        if not sign:
+            raise UserError(f"{text!r} is no NAME=VALUE; valid names: {', '.join(UNITS)}")
+    return found
+
+
+def measured_latency(counts: pd.DataFrame, speed: dict | None) -> dict[str, float] | None:
+    """Latency in ms by surveyed model, of the same networks alone; None where nothing was timed."""
+    if speed is None:
+        return None
+    timed = counted.with_latency(counts[counts["relation"] == counted.SAME], speed)
+    return {
+        model: row["latency_ms"]
+        for row in timed.to_dict("records")
+        for model in row["models"].split("; ")
+    }
+
+
+def from_options(weights=(), references_=(), limits=(), least_top1: float = 0.0) -> pd.DataFrame:
+    """`rank` of the whole field by texts `NAME=VALUE`, as the command line gives them."""
+    counts, speed = counted.read(), counted.read_speed()
+    known = field(counts, measured_latency(counts, speed))
+    changed = _pairs(references_)
+    if speed:
+        own = speed["models"][counted.REFERENCE]["latency_ms_p50"]
+        changed = {"latency": own, **changed}
+    shares = _pairs(weights) or EQUAL
+    return rank(known, shares, references(changed), _pairs(limits), least_top1)
+
+
+def as_text(ranked: pd.DataFrame) -> pd.DataFrame:
+    """A ranking under headings for a reader."""
+    shown = pd.DataFrame({"Model": ranked["model"], "Category": ranked["category"]})
+    shown["Top-1, %"] = ranked["top1"].map("{:.1f}".format)
+    shown["EER, %"] = ranked["eer"].map("{:.1f}".format)
+    shown["On the front"] = ["yes" if each else "" for each in ranked["front"]]
+    for name, heading in HEADINGS.items():
+        if name in ranked:
+            shown[heading] = ["" if math.isnan(v) else f"{v:.4g}" for v in ranked[name]]
+    return shown
+
+
+HEADINGS = {
+    "parameters": "#Par., M",
+    "flops": "FLOPs, G",
+    "bits": "#Bit",
+    "size": "Size, MB",
+    "latency": "Latency, ms",
+}
