@@ -3,19 +3,16 @@
 from __future__ import annotations
 
 import logging
-import math
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
+from matplotlib.figure import Figure
 
-from vitstudy import files, profiles, speed
+from vitstudy import files
 from vitstudy.errors import UserError
-from vitstudy.methods import METHODS, VARIANTS
-from vitstudy.report import quantizer, style
-from vitstudy.report import tables as study_tables
+from vitstudy.report import quantizer, style, survey_figures, survey_schematics
 from vitstudy.survey import audit, claims, counted, models, pareto, tables
-from vitstudy.survey.eer import UNITS, eer, mean_bits, quantities
 
 log = logging.getLogger(__name__)
 
@@ -85,28 +82,34 @@ def _at(frame: pd.DataFrame, model: str, weights: float, activations: float) -> 
     return int(np.flatnonzero(fits & (frame["activation_bits"] == activations))[0])
 
 
-def bubble_figures(counts: pd.DataFrame | None = None, folder: Path = tables.DATA) -> dict:
-    """Figures 5 to 7, quantization and all categories, by the name of their files."""
-    from vitstudy.report import survey_figures
+def bubble_figure(name: str, counts=None, folder: Path = tables.DATA) -> Figure:
+    """Figure 5, 6 or 7: the category CA, P or KD."""
+    chosen, best = category(name, counts, folder)
+    _, area, reference = FIGURES[name]
+    return survey_figures.bubbles(chosen, best, area, reference)
 
-    drawn = {}
-    for name, (title, area, reference) in FIGURES.items():
-        chosen, best = category(name, counts, folder)
-        drawn[title] = survey_figures.bubbles(chosen, best, area, reference)
+
+def quantized_figure(counts=None, folder: Path = tables.DATA) -> Figure:
+    """The quantized models of Tables 5 to 7, which the survey does not draw."""
     chosen, named = quantized(counts, folder)
-    drawn["quantization"] = survey_figures.many_bubbles(
-        chosen, "eer", "EER of #Bit and Size, %", "quantizer", named, "size", FILE_SIZES
-    )
+    title = "EER of #Bit and Size, %"
+    return survey_figures.many_bubbles(chosen, "eer", title, "quantizer", named, "size", FILE_SIZES)
+
+
+def everything_figure(counts=None, folder: Path = tables.DATA) -> Figure:
+    """All categories, by the EER of all four metrics."""
     chosen, named = everything(counts, folder)
-    drawn["all_categories"] = survey_figures.many_bubbles(
-        chosen,
-        "eer_all",
-        "EER of #Bit, Size, #Par. and FLOPs, %",
-        "category",
-        named,
-        "parameters",
-        PARAM_SIZES,
+    title = "EER of #Bit, Size, #Par. and FLOPs, %"
+    return survey_figures.many_bubbles(
+        chosen, "eer_all", title, "category", named, "parameters", PARAM_SIZES
     )
+
+
+def bubble_figures(counts=None, folder: Path = tables.DATA) -> dict[str, Figure]:
+    """Figures 5 to 7, quantization and all categories, by the name of their files."""
+    drawn = {FIGURES[name][0]: bubble_figure(name, counts, folder) for name in FIGURES}
+    drawn["quantization"] = quantized_figure(counts, folder)
+    drawn["all_categories"] = everything_figure(counts, folder)
     return drawn
 
 
@@ -225,92 +228,75 @@ def sizes(counts: pd.DataFrame) -> pd.DataFrame:
     )
 
 
-# -- the study's own rows -------------------------------------------------------------------------
+def speed_conditions(timed: dict) -> str:
+    """On what, and how, the networks were timed."""
+    return (
+        f"CPU speeds of {len(timed['models'])} networks, timed in turn on {timed['cpu']}, "
+        f"{timed['threads']} threads, torch {timed['torch']}, {timed['rounds']} rounds, batch "
+        f"{timed['batch']}, {timed['image_size']} × {timed['image_size']}; load before: "
+        f"{timed['load_before']}. EER averages #Par. and MACs, and with latency those two and the "
+        "median latency at batch 1, ViT-B/16's being the reference."
+    )
 
 
-def own_rows(profile: str, which: int) -> pd.DataFrame:
-    """EER of the rows of Table 1 or 2, and beneath them, that have a record, against vanilla.
-
-    Columns `key, model, accuracy` (percent, mean over the seeds), `two` (parameters and MACs),
-    `four` (bits and file size as well), `five` (latency at batch 1 as well; NaN where there is
-    none), `note`. Raises UserError where vanilla itself has no record.
-    """
-    known = profiles.get(profile)
-    dataset = known.datasets[which - 1]
-    base = _costs(profile, dataset, "vanilla")
-    if base is None:
-        raise UserError(
-            f"no record of vanilla on {profile}/{dataset}; make it with "
-            f"'python -m vitstudy run {profile}/{dataset}/vanilla'"
-        )
-    reference, rows = {name: value for name, value in base.items() if name in UNITS}, []
-    for method in (*METHODS, *VARIANTS):
-        costs = _costs(profile, dataset, method.key)
-        if costs is None:
-            continue
-        row = {"key": method.key, "model": method.title, "accuracy": costs["accuracy"]}
-        for name, metrics in (("two", audit.COST), ("four", audit.ALL)):
-            row[name] = _eer(costs, reference, metrics)
-        latency = _latency(profile, dataset, method.key)
-        row["five"], row["note"] = math.nan, ""
-        if latency:
-            own, vanilla = latency
-            row["five"] = _eer(
-                {**costs, "latency": own},
-                {**reference, "latency": vanilla},
-                (*audit.ALL, "latency"),
-            )
-        else:
-            row["note"] = "simulated: no latency" if costs["simulated"] else "latency not measured"
-        rows.append(row)
-    return pd.DataFrame(rows)
+def readable_latency(counts: pd.DataFrame, timed: dict) -> pd.DataFrame:
+    """`counted.with_latency` as text under headings, least EER with latency first."""
+    frame = counted.with_latency(counts, timed).sort_values("eer_latency")
+    return pd.DataFrame(
+        {
+            "Network": frame["timm"],
+            "images/s": frame["images_per_second"].map("{:.2f}".format),
+            "Latency, ms": frame["latency_ms"].map("{:.1f}".format),
+            "EER": frame["eer"].map("{:.1f}".format),
+            "EER with latency": frame["eer_latency"].map("{:.1f}".format),
+        }
+    )
 
 
-def _costs(profile: str, dataset: str, key: str) -> dict | None:
-    """Means over the seeds with a record: accuracy, percent, and the four metrics; else None."""
-    found = study_tables.seeds(profile, dataset, key).values()
-    done = [record for record in found if record and record.status == "done"]
-    if not done:
-        return None
-    return {
-        "accuracy": 100 * np.mean([record.accuracy for record in done]),
-        "simulated": any(record.simulated for record in done),
-        "parameters": np.mean([record.parameters for record in done]) / 1e6,
-        "flops": np.mean([record.macs for record in done]) / 1e9,
-        "bits": np.mean([mean_bits(each.weight_bits, each.activation_bits) for each in done]),
-        "size": np.mean([record.size_bytes for record in done]) / 1e6,
-    }
-
-
-def _eer(costs: dict, reference: dict, names: tuple[str, ...]) -> float:
-    metrics = quantities(**{name: costs[name] for name in names})
-    return eer(metrics, quantities(**{name: reference[name] for name in names}))
-
-
-def _latency(profile: str, dataset: str, key: str) -> tuple[float, float] | None:
-    """Milliseconds at batch 1 of a row's first seed and of vanilla's, in the same run on the CPU."""
-    seed = profiles.get(profile).seeds[0]
-    names = [f"{dataset}/{each}/seed{seed}" for each in (key, "vanilla")]
-    for run in reversed(speed.read(profile)):
-        if run["device"] == "cpu" and all(name in run["models"] for name in names):
-            own, vanilla = (run["models"][name]["latency_ms_p50"] for name in names)
-            return own, vanilla
-    return None
-
-
-def readable_own(frame: pd.DataFrame) -> pd.DataFrame:
-    """`own_rows` as text under headings for a reader."""
-    text = pd.DataFrame({"Model": frame["model"]})
-    headings = {
-        "accuracy": ("Accuracy, %", "{:.2f}"),
-        "two": ("EER: #Par., MACs", "{:.1f}"),
-        "four": ("EER: and #Bit, file", "{:.1f}"),
-        "five": ("EER: and latency", "{:.1f}"),
-    }
-    for column, (heading, write) in headings.items():
-        text[heading] = ["" if math.isnan(each) else write.format(each) for each in frame[column]]
-    text["Note"] = frame["note"]
-    return text
+def conclusion(
+    found: pd.DataFrame, said: pd.DataFrame, fronts: pd.DataFrame, counts: pd.DataFrame
+) -> str:
+    """What the audit, the claims, the fronts and the counts say, as Markdown."""
+    judged = found[found["verdict"] != audit.NOT_PRINTED]
+    off = judged[judged["verdict"] == audit.OFF]
+    worst = off.loc[off["difference"].abs().idxmax()]
+    far = judged[judged["difference"].abs() > audit.WORSE_THAN]
+    explained = off["note"].str.contains("explained by").sum()
+    verdict = said["verdict"].value_counts()
+    alone = fronts["recomputed EER"].eq(pareto.ON_ALONE).sum()
+    beaten = fronts[fronts["recomputed EER"] == pareto.OFF]
+    beside_ = counted.beside(counts)
+    agree = (beside_["#Par."].eq("agrees") & beside_["FLOPs"].eq("agrees")).sum()
+    other = beside_[beside_["fits"] != ""]
+    sizes_ = counted.quantized_sizes(counts)
+    mixed = sizes_[sizes_["weight_bits"] != sizes_["activation_bits"]]
+    ratio = (mixed["size_printed"] / mixed["by_weights"]).agg(["min", "max"])
+    lines = [
+        f"Of {len(judged)} printed EERs, {len(judged) - len(off)} follow from their row within "
+        f"rounding or one last digit; {len(off)} are off by more than {audit.WORSE_THAN}, the "
+        f"worst {worst.model} (Table {worst.table}): {worst.printed_eer:.1f} printed, "
+        f"{worst.recomputed_eer:.1f} computed. One known value explains {explained} of them. "
+        f"{len(far) - len(off)} more are as far off, but within their inputs' rounding.",
+        f"Of {len(said)} sentences with a number, {verdict.get(claims.HOLDS, 0)} hold, "
+        f"{verdict.get(claims.PARTLY, 0)} partly, {verdict.get(claims.NOT, 0)} do not, and "
+        f"{verdict.get(claims.UNKNOWN, 0)} cannot be checked from the tables.",
+        f"Of {len(fronts)} best trade-offs, {len(fronts) - len(beaten)} are on their front and "
+        f"{alone} alone on it: a front does not single out one model, a weighting does."
+        + "".join(
+            f" Among {row.among}, {row.model} is beaten by {row.others}."
+            for row in beaten.itertuples()
+        ),
+        f"Of {len(beside_)} rows that can be counted, {agree} print the #Par. and FLOPs that are "
+        "counted."
+        + "".join(
+            f" {row.model} prints {row.parameters_printed} M and {row.flops_printed} G, which are "
+            f"{row.fits}'s; its own are {row.parameters_counted:.1f} and {row.macs_counted:.1f}."
+            for row in other.itertuples()
+        ),
+        "The printed sizes of models whose weights and activations differ in bits are "
+        f"{ratio['min']:.2f} to {ratio['max']:.2f} times what their weights take.",
+    ]
+    return "\n".join(f"- {line}" for line in lines)
 
 
 # -- figure 3's tensor ----------------------------------------------------------------------------
@@ -330,8 +316,6 @@ def write(folder: Path = tables.DATA) -> list[Path]:
 
     Raises UserError where a table of `folder` is damaged; then nothing is written.
     """
-    from vitstudy.report import survey_schematics
-
     counts = known_counts()
     results = files.results(PROFILE)
     frames = {

@@ -84,7 +84,7 @@ def judge(text: str, value: float, low: float, high: float) -> tuple[str, str]:
         return AGREES, ""
     if shown - slip <= value < shown + 2 * half:
         return ROUNDING, "cut off where it should be rounded"
-    if low - half - slip <= shown <= high + half + slip:
+    if low - 2 * half - slip <= shown <= high + half + slip:
         return ROUNDING, f"inputs as printed allow {low:.2f} to {high:.2f}"
     return (LAST_DIGIT if abs(shown - value) <= WORSE_THAN + slip else OFF), ""
 

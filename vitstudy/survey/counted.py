@@ -253,7 +253,7 @@ def beside(counted: pd.DataFrame, folder: Path = tables.DATA) -> pd.DataFrame:
 
     Only where the network is the same. `#Par.` and `FLOPs` say `agrees`, where the count rounds to
     the print, or how far it is off. `eer_counted` averages both, in percent. Where one is off by
-    more than a tenth, `fits` is the network whose counts are the printed ones, if there is one.
+    more than a tenth, `fits` is the network of its family that has the printed counts, if any has.
     """
     same = counted[counted["relation"] == SAME]
     by_model = {
@@ -282,7 +282,7 @@ def beside(counted: pd.DataFrame, folder: Path = tables.DATA) -> pd.DataFrame:
                     "eer_printed": row["eer_percent"],
                     "eer_recomputed": eer(metrics) if metrics else math.nan,
                     "eer_counted": eer(own),
-                    "fits": _fits(row, counted) if _far(row, found) else "",
+                    "fits": _fits(row, found, counted) if _far(row, found) else "",
                 }
             )
     return pd.DataFrame(rows)
@@ -293,11 +293,12 @@ def _far(row: dict, found: dict) -> bool:
     return any(text and abs(found[name] / float(text) - 1) > 0.1 for text, name in pairs)
 
 
-def _fits(row: dict, counted: pd.DataFrame) -> str:
-    """The counted network whose parameters and MACs both round to what `row` prints, or ''."""
+def _fits(row: dict, found: dict, counted: pd.DataFrame) -> str:
+    """The network of the same family whose counts round to what `row` prints, or nothing."""
+    family = found["timm"].partition("_")[0]
     if not (row["parameters_M"] and row["flops_G"]):
         return ""
-    for other in counted.to_dict("records"):
+    for other in counted[counted["timm"].str.startswith(f"{family}_")].to_dict("records"):
         if _close(row["parameters_M"], other["parameters_M"]) and _close(
             row["flops_G"], other["macs_G"]
         ):
