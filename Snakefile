@@ -57,11 +57,22 @@ rule speed:
         f"{VITSTUDY} speed {NAME}"
 
 
+rule survey:
+    output:
+        touch(f"{STAMPS}/survey"),
+    input:
+        [str(path) for path in sorted(files.SOURCE.glob("survey/**/*.*")) if path.suffix != ".pyc"],
+        REPORT,
+    shell:
+        f"{VITSTUDY} survey"
+
+
 rule notebook:
     output:
         touch(f"{STAMPS}/notebook-{{name}}"),
     input:
         RECORDS if FROM_RECORDS else f"{STAMPS}/speed",
+        f"{STAMPS}/survey",
         str(notebooks.folder() / "{name}.ipynb"),
         REPORT,
     shell:

@@ -197,6 +197,40 @@ def speed(profile: str) -> None:
 
 
 @main.command()
+@click.option("--count", is_flag=True, help="Count the networks that timm has again.")
+@click.option("--speed", is_flag=True, help="Time them in turn; nothing else should run meanwhile.")
+@click.option("--rounds", default=3, type=click.IntRange(1), help="Turns of the timing.")
+@click.option("--only", multiple=True, help="Time this timm network alone, with ViT-B/16.")
+@click.option("--data", type=click.Path(path_type=Path), help="Tables other than the survey's.")
+def survey(count: bool, speed: bool, rounds: int, only: tuple[str, ...], data: Path | None) -> None:
+    """Audit the survey: results/survey, figures/survey."""
+    from vitstudy.report import survey
+    from vitstudy.survey import counted, tables
+
+    if count or counted.is_missing():
+        counted.make()
+    if speed:
+        counted.time(only, rounds)
+    for path in survey.write(data or tables.DATA):
+        logging.getLogger("vitstudy").info("%s", path.relative_to(files.root()))
+
+
+@main.command()
+@click.option("--weight", "weights", multiple=True, help="NAME=SHARE of a metric; default: equal.")
+@click.option("--reference", "references", multiple=True, help="NAME=VALUE instead of ViT-B/16's.")
+@click.option("--limit", "limits", multiple=True, help="NAME=VALUE that must not be exceeded.")
+@click.option("--top1", default=0.0, help="Least Top-1, percent.")
+@click.option("--rows", default=20, type=click.IntRange(1), help="How many models to show.")
+def rank(weights, references, limits, top1: float, rows: int) -> None:
+    """Rank the surveyed models by a weighted EER: parameters (M), flops (G), bits, size (MB)."""
+    from vitstudy.survey import ranking
+
+    shown = ranking.from_options(weights, references, limits, top1)
+    click.echo(ranking.as_text(shown.head(rows)).to_string(index=False))
+    click.echo(f"{len(shown)} models keep the limits")
+
+
+@main.command()
 @click.argument("name")
 @click.argument("profile", default="digits")
 @click.option("-o", "--output", type=click.Path(path_type=Path), help="The executed copy.")

@@ -81,9 +81,12 @@ def table(frame: pd.DataFrame) -> None:
         display({"text/html": html, "text/plain": frame.to_string(index=False)}, raw=True)
 
 
-def show(figure: Figure, profile: Profile, name: str, alt: str) -> None:
-    """Save `figure` as `figures/<profile>/<name>` and show it; `alt` says it in words."""
-    style.save(figure, profile.name, name)
+def show(figure: Figure, profile: Profile | str, name: str, alt: str) -> None:
+    """Save `figure` as `figures/<profile>/<name>` and show it; `alt` says it in words.
+
+    What belongs to no profile names its folder.
+    """
+    style.save(figure, profile if isinstance(profile, str) else profile.name, name)
     _display(figure, alt)
 
 
@@ -121,6 +124,31 @@ def slider(draw: Callable[[int], Figure], name: str, low: int, high: int, start:
     bar = ipywidgets.IntSlider(start, low, high, description=name, continuous_update=False)
     drawn = ipywidgets.interactive_output(lambda value: _display(draw(value), alt), {"value": bar})
     display(ipywidgets.VBox([bar, drawn]))
+
+
+def fields(show: Callable[..., None], shares: dict[str, float], numbers: dict[str, float]) -> None:
+    """Call `show` with every value by name, and again when a reader changes one.
+
+    `shares` get a slider from 0 to 1, `numbers` a field to type into. Where nobody is there to
+    change them, as in `slider`, the values given are shown alone.
+    """
+    if not has_front_end():
+        show(**shares, **numbers)
+        return
+    import ipywidgets
+
+    wide = {"style": {"description_width": "150px"}, "continuous_update": False}
+    sliders = {
+        name: ipywidgets.FloatSlider(value, min=0, max=1, step=0.05, description=name, **wide)
+        for name, value in shares.items()
+    }
+    typed = {
+        name: ipywidgets.FloatText(value, description=name, **wide)
+        for name, value in numbers.items()
+    }
+    drawn = ipywidgets.interactive_output(show, {**sliders, **typed})
+    columns = [ipywidgets.VBox(list(each.values())) for each in (sliders, typed)]
+    display(ipywidgets.VBox([ipywidgets.HBox(columns), drawn]))
 
 
 # -- reference values -----------------------------------------------------------------------------
