@@ -4,7 +4,7 @@ import pandas as pd
 import pytest
 from matplotlib.figure import Figure
 
-from vitstudy.report import baseline, figures, style, tables
+from vitstudy.report import baseline, figures, published, style, tables
 
 RANDOM = np.random.RandomState(0)
 LABELS = RANDOM.randint(0, 10, 200)
@@ -85,7 +85,7 @@ def test_tables_are_drawn_with_and_without_measurements(add, home, measured):
 
 
 def test_the_published_speeds_are_drawn_as_printed():
-    figure = figures.published_speeds(tables.same_shape())
+    figure = figures.published_speeds(published.same_shape())
     shown = {text.get_text() for axes in figure.axes for text in axes.texts}
     assert {"0.050", "0.093", "0.096", "0.149"} <= shown
 

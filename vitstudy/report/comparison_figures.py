@@ -28,7 +28,7 @@ def differences(pairs: pd.DataFrame) -> Figure:
         raise ValueError("no two rows are measured: there is nothing to draw")
     titles = {method.key: method.title for method in METHODS}
     keys = [key for key in titles if key in {*pairs["first"], *pairs["second"]}]
-    figure = style.figure(height=max(2.2, 0.42 * len(keys) + 1.4))
+    figure = style.figure(height=0.42 * len(keys) + 1.8)
     axes = figure.subplots()
     axes.grid(visible=False)
     places = {key: place for place, key in enumerate(keys)}
@@ -53,7 +53,8 @@ def differences(pairs: pd.DataFrame) -> Figure:
         range(len(keys) - 1), [titles[key] for key in keys[:-1]], rotation=35, ha="right"
     )
     axes.spines[:].set_visible(False)
-    figure.colorbar(drawn, ax=axes, label="row less column, points", fraction=0.05)
+    figure.colorbar(drawn, ax=axes, label="points", fraction=0.05)
+    axes.set_title("accuracy of the row less that of the column, points", loc="left")
     return figure
 
 

@@ -113,7 +113,7 @@ def _looks(families: pd.Series) -> list[tuple[str, str]]:
 
 @style.styled
 def published_speeds(same_shape: pd.DataFrame) -> Figure:
-    """The speeds printed for one and the same shape, of `tables.same_shape`."""
+    """The speeds printed for one and the same shape, of `published.same_shape`."""
     figure = style.figure(height=2.8)
     names = [f"{row.model}, {row[2]}" for row in same_shape.itertuples()]
     for axes, device, digits in zip(
