@@ -27,6 +27,9 @@ def test_unknown_group_names_the_valid_ones():
         graph.jobs("smoke", "row")
 
 
+TIMED = ("speed.json", "attention_speed.json")
+
+
 @pytest.fixture
 def stamped(tmp_path, monkeypatch):
     """A home in which everything of `smoke` has its stamp, and all cells are up to date."""
@@ -35,7 +38,8 @@ def stamped(tmp_path, monkeypatch):
     folder.mkdir(parents=True)
     for name in ("cells-digits-seed0", "cells-digit-pairs-seed0", "speed", "notebook-a", "site"):
         (folder / name).touch()
-    (tmp_path / "results/smoke/speed.json").write_text("{}")
+    for name in TIMED:
+        (tmp_path / "results/smoke" / name).write_text("{}")
     graph.executed("smoke", "a").parent.mkdir()
     graph.executed("smoke", "a").touch()
     (tmp_path / "site").mkdir()
@@ -58,8 +62,9 @@ def test_stale_cell_takes_what_follows_from_it_and_no_other_cell(stamped, monkey
     assert left(stamped) == {"cells-digit-pairs-seed0"}
 
 
-def test_missing_timings_take_notebooks_and_site(stamped, tmp_path):
-    (tmp_path / "results/smoke/speed.json").unlink()
+@pytest.mark.parametrize("name", TIMED)
+def test_missing_timings_take_notebooks_and_site(stamped, tmp_path, name):
+    (tmp_path / "results/smoke" / name).unlink()
     assert left(stamped) == {"cells-digits-seed0", "cells-digit-pairs-seed0"}
 
 
