@@ -13,14 +13,6 @@ from vitstudy.report.claims import CLAIMS
 from vitstudy.report.verdicts import FAILS, HOLDS, ILLUSTRATES, OPEN, PARTLY
 from vitstudy.study import Cell
 
-AWAITED = {
-    *("teacher", "soft", "hard"),
-    *("fq-vit-minmax", "fq-vit-w6m3", "fq-vit-w6m3-minmax"),
-    *("vtp-r0.1-cut", "vtp-slow-r0.2-cut", "kl-r0.1", "kl-r0.2"),
-    "nystrom-all",
-}
-"""Rows that claims need and that the study gets with its methods."""
-
 
 @pytest.mark.parametrize(
     ("met", "need", "verdict"),
@@ -65,7 +57,7 @@ def test_claims_ask_for_rows_that_the_study_has_or_awaits():
     known = {method.key for method in (*METHODS, *VARIANTS)}
     conditions = [condition for claim in CLAIMS for condition in claim.conditions]
     asked = {key for condition in conditions for key in (condition.key, condition.base) if key}
-    assert asked <= known | AWAITED
+    assert asked <= known
 
 
 def own_verdicts():
