@@ -317,7 +317,7 @@ _PRUNED = [
             reference,
             beneath=f"vtp-r{r}",
             note=what,
-            **{**_tuned(f"{key}-r{r}-cut"), "timed": score in ("taylor", "kl")},
+            **{**_tuned(f"{key}-r{r}-cut"), "timed": score == "gate"},
         ),
     )
     for r in (0.1, 0.2)
@@ -435,6 +435,7 @@ def _same_bytes(key: str) -> Method:
         module="vitstudy.small",
         options={"bytes_of": key},
         parents=(key,),
+        timed=False,
         note=f"control: a dense network of as many bytes as {key}, from scratch, trained as long",
     )
 
@@ -471,6 +472,7 @@ VARIANTS = (
         module="vitstudy.finetuning",
         options=FINE_TUNING,
         parents=("vanilla",),
+        timed=False,
         note="control: the baseline fine-tuned for LSQ's steps, in float",
     ),
     Method(
@@ -568,6 +570,7 @@ VARIANTS = (
             "Knowledge Distillation",
             _HINTON,
             beneath="deit-base",
+            timed=False,
             module="vitstudy.distillation.soft",
             parents=("teacher",),
             options={"temperature": temperature, "weight": 0.7, "expectation": expectation},
@@ -595,6 +598,7 @@ VARIANTS = (
         module="vitstudy.distillation.deit",
         parents=("teacher",),
         options=_deit(token=False),
+        timed=False,
         note="Eq. 5 without a token; vanilla's network and steps",
     ),
     Method(
@@ -603,6 +607,7 @@ VARIANTS = (
         "-",
         "none",
         beneath="deit-base",
+        timed=False,
         note="control: the token without a teacher, as many steps",
         **{**_DEIT, "parents": ()},
         options=_deit("labels"),
@@ -613,6 +618,7 @@ VARIANTS = (
         "-",
         "none",
         beneath="deit-tiny",
+        timed=False,
         note="control: the same network without a teacher, as many steps",
         **{**_DEIT, "parents": ()},
         options=_deit("labels", **SMALL),
@@ -682,6 +688,7 @@ VARIANTS = (
             "Low-rank Approximation",
             _XIONG,
             beneath=row,
+            timed=False,
             note=note,
             **_NYSTROM,
             **_landmarks(*options),
@@ -708,6 +715,7 @@ VARIANTS = (
         beneath="nystrom-m64",
         module="vitstudy.attention.spectrum",
         parents=("vanilla",),
+        timed=False,
         note="control: softmax attention again; what its matrices are like is analysed here",
         **_landmarks(None),
     ),

@@ -182,6 +182,8 @@ def _row(profile: Profile, dataset: str, method: Method, which: int) -> dict:
             notes.insert(0, method.note)
         if row["simulated"]:
             notes.append("simulated: no speed")
+        elif not method.timed:
+            notes.append("speed not measured: another row has this shape")
         else:
             cell = Cell(profile.name, dataset, method.key, profile.seeds[0])
             notes += _add_speed(row, method, cell)
