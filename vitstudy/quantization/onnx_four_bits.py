@@ -20,10 +20,11 @@ from vitstudy import models
 from vitstudy.context import Context
 from vitstudy.quantization import lsq, onnx_runtime
 from vitstudy.quantization.layers import fold_batch_norm
-from vitstudy.quantization.onnx_runtime import BLOCKED, engine
+from vitstudy.quantization.onnx_runtime import engine
 from vitstudy.quantization.packing import pack as pack_bits
 
 BITS, ZERO_POINT = 4, 8
+DOMAIN = "com.microsoft"  # of ONNX Runtime's own operators
 BLOCK_SIZES = (256, 128, 64, 32, 16)
 """Weights a scale, those that the kernels know."""
 ACCURACY_LEVELS = {32: 1, 8: 4}
@@ -77,7 +78,7 @@ def rewrite(content: bytes, layers: dict[str, tuple[Tensor, Tensor]], activation
     if waiting:
         raise ValueError(f"the ONNX file has no layer {', '.join(waiting)}")
     onnx_runtime.replace_nodes(graph, nodes)
-    proto.opset_import.append(onnx.helper.make_opsetid(BLOCKED, 1))
+    proto.opset_import.append(onnx.helper.make_opsetid(DOMAIN, 1))
     return onnx_runtime.serialized(proto)
 
 
@@ -96,7 +97,7 @@ def _four_bit_product(onnx, node, codes: Tensor, scale: Tensor, activation_bits:
         [node.input[0], *names],
         node.output,
         name=node.name,
-        domain=BLOCKED,
+        domain=DOMAIN,
         K=columns,
         N=rows,
         bits=BITS,

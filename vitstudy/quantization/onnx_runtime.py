@@ -33,7 +33,6 @@ from vitstudy.quantization.layers import copy_of_float_model, fold_batch_norm
 OPSET = 21
 """Of the files: the first with 4-bit integers, and attention is still plain matrix products."""
 PROVIDER = "CPUExecutionProvider"
-BLOCKED = "com.microsoft"  # the domain of ONNX Runtime's own operators
 PRODUCTS = ("MatMul", "MatMulInteger", "MatMulNBits", "Conv")
 
 # -- the engine -----------------------------------------------------------------------------------
