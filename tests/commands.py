@@ -37,7 +37,7 @@ def start(home: Path, *arguments: str, code: str = "", **options) -> subprocess.
 
 
 def finish(process: subprocess.Popen) -> Done:
-    out, err = process.communicate(timeout=300)
+    out, err = process.communicate(timeout=900)
     return Done(process.returncode, out, err)
 
 
