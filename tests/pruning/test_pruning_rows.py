@@ -14,7 +14,12 @@ from vitstudy.pruning import cut, gates, slim
 from vitstudy.study import Cell
 
 SMOKE = profiles.get("smoke")
-ROWS = [each for each in methods.available() if each.module.startswith("vitstudy.pruning")]
+PAIRS = {each.key for each in methods.COMBINED}  # they start from other models than vanilla
+ROWS = [
+    each
+    for each in methods.available()
+    if each.module.startswith("vitstudy.pruning") and each.key not in PAIRS
+]
 HERE = [each.key for each in ROWS if each.key not in SMOKE.leaves_out]
 CUT = [key for key in HERE if methods.get(key).module == "vitstudy.pruning.cut"]
 SLIM = [key for key in HERE if "-r0." in key]
