@@ -4,8 +4,8 @@
 #
 # What a cell declares here is a stamp, never a record or an artifact: Snakemake deletes outputs
 # before a job and skips those that exist, while whether a cell is up to date is study's to say.
-# A job takes all cells of one data set and seed, since starting Python with torch costs more
-# seconds than a small cell does; --config group=cell makes every cell a job of its own.
+# A job takes the cells of one data set, seed and family of methods, since starting Python with torch
+# costs more seconds than a small cell does; --config group=cell makes every cell a job of its own.
 
 import sys
 
@@ -14,7 +14,7 @@ from vitstudy import files, graph, notebooks, profiles
 PROFILE = profiles.get(config.get("profile", "digits"))
 NAME = PROFILE.name
 FROM_RECORDS = str(config.get("from_records", False)).lower() in ("1", "true")
-JOBS = graph.jobs(NAME, config.get("group", "chain"))
+JOBS = graph.jobs(NAME, config.get("group", "family"))
 RECORDS = sorted(str(path) for path in files.results(NAME).glob("records/*/*/*.json"))
 
 VITSTUDY = f"'{sys.executable}' -m vitstudy"

@@ -147,7 +147,7 @@ def test_killed_at_any_moment_it_finishes_with_the_same_records(whole, tmp_path)
         (["smok"], "unknown profile 'smok'; valid: smoke, digits"),
         (["smoke", "--bogus"], "unrecognized arguments: --bogus"),
         (["cifar", "--from-records"], "no records of cifar"),
-        (["smoke", "--config", "group=row"], "unknown group 'row'; valid: chain, cell"),
+        (["smoke", "--config", "group=row"], "unknown group 'row'; valid: family, cell"),
     ],
 )
 def test_what_a_user_has_wrong_is_one_line_and_exit_code_2(tmp_path, arguments, message):

@@ -2,28 +2,38 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
-from vitstudy import files, study
+from vitstudy import files, methods, study
 from vitstudy.errors import unknown
 from vitstudy.study import Cell
 
 Jobs = dict[str, list[Cell]]
 
-GROUPS = ("chain", "cell")
+GROUPS = ("family", "cell")
 
 
-def jobs(profile: str, group: str = "chain") -> Jobs:
-    """The cells of a profile by job: those of one data set and seed (`chain`), or each (`cell`)."""
+def jobs(profile: str, group: str = "family") -> Jobs:
+    """The cells of a profile by job: those of one data set, seed and family of methods, or each.
+
+    Starting Python with torch costs more than a small cell does, and the families of one data set
+    can be computed side by side.
+    """
     if group not in GROUPS:
         raise unknown("group", group, GROUPS)
     found: Jobs = {}
     for cell in study.cells(profile):
-        name = f"{cell.dataset}-seed{cell.seed}"
-        if group == "cell":
-            name = f"{cell.dataset}-{cell.method}-seed{cell.seed}"
-        found.setdefault(name, []).append(cell)
+        part = cell.method if group == "cell" else family(cell.method)
+        found.setdefault(f"{cell.dataset}-{part}-seed{cell.seed}", []).append(cell)
     return found
+
+
+def family(key: str) -> str:
+    """What kind of method `key` is, or is a variant of: the Method column as a plain name."""
+    method = methods.get(key)
+    row = methods.get(method.beneath) if method.beneath else method
+    return re.sub("[^a-z]+", "-", row.method.lower()).strip("-") or row.key
 
 
 def before(jobs: Jobs, name: str) -> list[str]:
