@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from vitstudy.survey import pareto
+from vitstudy.survey import models, pareto
 
 points = st.lists(st.tuples(st.integers(0, 9), st.integers(0, 9)), min_size=1, max_size=15)
 
@@ -57,5 +57,6 @@ def test_among_all_models_two_of_the_four_of_table_8_are_beaten(counts):
 )
 def test_a_better_model_takes_the_best_one_off_its_front(copied, model, column, value, expected):
     named = pareto.BEST[0]
-    frame = pareto.field(named, None, copied(2, model, column, value))
+    folder = copied(2, model, column, value)
+    frame = pareto.field(named, models.classification(None, folder), folder)
     assert pareto.verdict(named, frame, "recomputed") == (expected, [model])

@@ -155,6 +155,7 @@ def verdicts(found: pd.DataFrame, by: str) -> pd.DataFrame:
     order = [*AUDIT_VERDICTS, claims.HOLDS, claims.PARTLY, claims.NOT, claims.UNKNOWN]
     counts = counts[[each for each in order if each in counts]]
     counts.columns.name = None
+    counts["all"] = counts.sum(axis=1)
     total = counts.sum().rename("all")
     return pd.concat([counts, total.to_frame().T]).rename_axis(by).reset_index()
 

@@ -19,7 +19,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from vitstudy.survey import pareto, tables
+from vitstudy.survey import models, pareto, tables
 
 HOLDS, PARTLY, NOT, UNKNOWN = "holds", "partly", "does not hold", "cannot be checked"
 COLUMNS = ["section", "claim", "computed", "verdict", "note", "line"]
@@ -44,12 +44,13 @@ class Cell:
 
 
 class Tables:
-    """The survey's tables, as text and as numbers, and what was counted."""
+    """The survey's tables, as text and as numbers, all models in one, and what was counted."""
 
     def __init__(self, folder: Path = tables.DATA, counted: pd.DataFrame | None = None):
         self.folder, self.counted = folder, counted
         self.text = {number: tables.printed(number, folder) for number in tables.NUMBERS}
         self.frame = {number: tables.load(number, folder) for number in tables.NUMBERS}
+        self.known = models.classification(counted, folder)
 
     def _place(self, number: int, model: str, bits: tuple[int, int] | None, **where) -> int:
         frame = self.frame[number]
@@ -158,7 +159,7 @@ def best(
     """A claim that a model is the best trade-off, of one scope or of several gains."""
     verdicts, told = [], []
     for named in scopes:
-        frame = pareto.field(named, t.counted, t.folder)
+        frame = pareto.field(named, t.known, t.folder)
         costs = ["recomputed"] if frame["printed"].isna().all() else ["printed", "recomputed"]
         for cost in costs:
             found, others = pareto.verdict(named, frame, cost)

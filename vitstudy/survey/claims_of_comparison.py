@@ -26,7 +26,7 @@ NO_TABLE = "no table says anything of it"
 
 def section_4(t: Tables) -> list[Claim]:
     """The data set, the protocol and the reference."""
-    known = models.classification(t.counted, t.folder)
+    known = t.known
     beyond = known[(known["eer_printed"] > 100) | (known["eer"] > 100)]
     heavier = known[(known["parameters"] > VIT_B16["parameters"].value)]
     quantized = t.frame[7].groupby(t.frame[7]["model"].map(network))[TOP1].max()
@@ -142,7 +142,7 @@ def section_4_5(t: Tables) -> list[Claim]:
         if getattr(eighth[column], which)() == t.value(8, castling, column)
     ]
     change = t.value(8, castling, all_) - t.value(8, noisy, all_)
-    everything = models.classification(t.counted, t.folder)
+    everything = t.known
     mine = everything[everything["model"].eq(tiny)].iloc[0]
     better = everything[
         (everything["eer_all"] < mine["eer_all"]) & (everything["top1"] >= mine["top1"])

@@ -76,13 +76,11 @@ BEST = (
 Tables 9 and 10 the cost is the encoder's EER of Table 2, and the parameters."""
 
 
-def field(
-    named: Named, counted: pd.DataFrame | None = None, folder: Path = tables.DATA
-) -> pd.DataFrame:
+def field(named: Named, known: pd.DataFrame, folder: Path = tables.DATA) -> pd.DataFrame:
     """The models that `named` is compared with: `model, gain, printed, recomputed`.
 
-    `printed` is the cost as the survey prints it (NaN where it does not), `recomputed` as it
-    follows from its inputs.
+    `known` is `models.classification`. `printed` is the cost as the survey prints it (NaN where it
+    does not), `recomputed` as it follows from its inputs.
     """
     if named.tables == (8,):
         frame = tables.load(8, folder)
@@ -101,7 +99,6 @@ def field(
         frame = tables.load(9, folder)
         # Table 9 calls it XCiT-T12/16, Table 2 XCit-T12/16 (SimA).
         names = frame["encoder"].replace({"XCiT-T12/16→SimA": "XCit-T12/16 (SimA)"})
-        known = models.classification(counted, folder)
         known = known[known["table"] == 2].set_index("model").reindex(names)
         return pd.DataFrame(
             {
@@ -118,7 +115,6 @@ def field(
         return pd.DataFrame(
             {"model": titles, "gain": frame["miou_percent"], "printed": cost, "recomputed": cost}
         )
-    known = models.classification(counted, folder)
     known = known[known["table"].isin(named.tables)].reset_index(drop=True)
     return pd.DataFrame(
         {
@@ -170,9 +166,9 @@ def best_tradeoffs(counted: pd.DataFrame | None = None, folder: Path = tables.DA
     that share the recomputed front, or that dominate the model. A printed cost that is not there
     for all is not judged.
     """
-    rows = []
+    rows, known = [], models.classification(counted, folder)
     for named in BEST:
-        frame = field(named, counted, folder)
+        frame = field(named, known, folder)
         recomputed, others = verdict(named, frame, "recomputed")
         missing = frame["printed"].isna().all()
         rows.append(
