@@ -133,6 +133,8 @@ def _row(profile: Profile, dataset: str, method: Method, which: int) -> dict:
             notes.insert(0, method.note)
         if row["simulated"]:
             notes.append("simulated: no speed")
+        elif not method.timed:
+            notes.append("not timed: the shape of another row")
         else:
             cell = Cell(profile.name, dataset, method.key, profile.seeds[0])
             notes += _add_speed(row, method, cell)
