@@ -11,7 +11,11 @@ from vitstudy import measure, methods, profiles, speed, study
 from vitstudy.study import Cell
 
 SMOKE = profiles.get("smoke")
-REAL = [cell for cell in study.cells("smoke") if not methods.get(cell.method).simulated]
+REAL = [
+    cell
+    for cell in study.cells("smoke")
+    if not (method := methods.get(cell.method)).simulated and method.timed
+]
 """What has a speed of its own."""
 KEYS = [speed._key(cell) for cell in REAL]
 VANILLA = [key for key in KEYS if "/vanilla/" in key]
@@ -124,6 +128,8 @@ def test_a_damaged_file_of_speeds_is_made_again(smoke):
 
 def test_simulated_failed_and_absent_models_are_not_timed(smoke, monkeypatch):
     assert speed._timed_cells(SMOKE, "cpu") == REAL != study.cells("smoke")
+    timed = {cell.method for cell in REAL}
+    assert "vtp-r0.2" in timed and "vtp-r0.2-cut" not in timed  # the same shape twice
     on_gpu = [cell for cell in REAL if methods.get(cell.method).device is None]
     assert speed._timed_cells(SMOKE, "cuda") == on_gpu
     absent, failed = (cell for cell in REAL if cell.method == "dynamic")

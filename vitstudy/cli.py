@@ -111,7 +111,7 @@ def list_(what: str) -> None:
         click.echo("methods")
         for row in methods.METHODS:
             for method in (row, *methods.beneath(row.key)):
-                state = method.method if method.module else "not in the study yet"
+                state = method.method
                 if reason := methods.not_installed(method):
                     state = f"not run here: {reason}"
                 name = f"{'  ' if method.beneath else ''}{method.key}"

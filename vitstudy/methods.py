@@ -35,7 +35,7 @@ class Method:
     beneath: str = ""
     """The papers' row that it is a variant or a control of; empty for the papers' own rows."""
     module: str = ""
-    """Where `compress(context)` is; empty while the study does not have the method."""
+    """Where `compress(context)` is."""
     packer: str = "vitstudy.models"
     """Where `pack` and `unpack` of its models are, and `facts` of those that an engine runs."""
     options: dict = field(default_factory=dict)
@@ -834,7 +834,7 @@ def available() -> tuple[Method, ...]:
     found = []
     for row in METHODS:
         points = [each for each in SWEEP if each.beneath == row.key]
-        found += [each for each in (row, *beneath(row.key), *points) if each.module]
+        found += [row, *beneath(row.key), *points]
     return tuple(found)
 
 

@@ -35,8 +35,7 @@ def test_thirteen_rows_in_the_papers_order_where_nothing_was_measured(home):
     assert list(frame["key"]) == [method.key for method in METHODS]
     assert len(frame) == 13
     assert frame["accuracy"].isna().all()
-    assert row("digits", 1, "vanilla")["note"] == "not measured on this profile"
-    assert row("digits", 1, "nystrom-m24")["note"] == "method not in the study yet"
+    assert set(frame["note"]) == {"not measured on this profile"}
 
 
 def test_published_numbers_are_written_as_the_papers_print_them(home):

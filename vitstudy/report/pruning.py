@@ -5,11 +5,14 @@ A profile may hold some of the rows alone: what is not there is left out, and `m
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pandas as pd
 import torch
 
-from vitstudy import data, measure, methods, profiles, speed, study
+from vitstudy import data, measure, methods, profiles, speed, study, training
+from vitstudy.profiles import Recipe
 from vitstudy.pruning import importance, slim
 from vitstudy.pruning.slim import KINDS, Shape
 from vitstudy.record import Record
@@ -199,15 +202,16 @@ def important(found: pd.DataFrame) -> pd.DataFrame:
 def reach(profile: str, dataset: str) -> float | None:
     """How far from 1 a gate can go that learns at the network's own rate; None if not measured.
 
-    Adam moves a parameter by about the learning rate a step, and that is half its greatest on
-    average.
+    Adam moves a parameter by about the learning rate a step: they are summed over the schedule.
     """
     found = record(profile, dataset, "vtp-gates-slow")
     if found is None:
         return None
     pretrained = bool(found.options["architecture"]["timm_name"])  # then its rates stay
-    rate = found.options["recipe"]["learning_rate"] * (1 if pretrained else found.options["rate"])
-    return rate * found.steps / 2
+    recipe = replace(Recipe(**found.options["recipe"]), steps=found.steps)
+    rate = recipe.learning_rate * (1 if pretrained else found.options["rate"])
+    factor = training.warmup_then_linear(recipe)
+    return rate * sum(factor(step) for step in range(recipe.steps))
 
 
 def readable_reach(profile: str) -> str:

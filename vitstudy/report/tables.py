@@ -192,8 +192,6 @@ def _row(profile: Profile, dataset: str, method: Method, which: int) -> dict:
 
 
 def _what_is_missing(method: Method, found: dict[int, Record | None]) -> list[str]:
-    if not method.module and not any(found.values()):
-        return ["method not in the study yet"]
     failed = {seed: record for seed, record in found.items() if record and record.status != "done"}
     absent = [seed for seed, record in found.items() if record is None]
     if len(absent) == len(found):
