@@ -55,7 +55,7 @@ def _arrow(axes: Axes, start, end, **look) -> None:
 @style.styled
 def attention() -> Figure:
     """Figure 1: one self-attention, and the multi-head block that is made of several."""
-    figure = style.figure(height=4.6)
+    figure = style.figure(height=4.2)
     left, right = (_canvas(figure, axes) for axes in figure.subplots(1, 2))
     left.set_title("self-attention", fontsize=11)
     q, k, v = (
