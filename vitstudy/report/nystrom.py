@@ -15,7 +15,11 @@ from vitstudy.profiles import Architecture
 from vitstudy.record import Record
 from vitstudy.study import Cell
 
-FAMILY = tuple(method for method in methods.available() if method.key.startswith("nystrom-"))
+FAMILY = tuple(
+    method
+    for method in methods.available()
+    if method.key.startswith("nystrom-") and method not in methods.COMBINED
+)
 ROWS = tuple(method for method in FAMILY if method.published)
 BASE, CONTROL, ANALYSED = "vanilla", "continued", "nystrom-all"
 INVERSES = {
