@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import textwrap
+
 import pandas as pd
 from matplotlib.figure import Figure
 
@@ -63,21 +65,19 @@ def front(frames: list[pd.DataFrame], titles: list[str]) -> Figure:
 
 
 def _label(axes, best: pd.DataFrame) -> None:
-    """Number the points of the front; their names stand in a box in the corner."""
+    """Number the points of the front; their names stand beside the panel."""
     lines = []
     for number, row in enumerate(best.itertuples(), 1):
         axes.annotate(
             str(number),
             (row.size_mib, row.accuracy),
-            (0, 6),
+            (0, 7 if number % 2 else -14),  # neighbours may lie on top of each other
             textcoords="offset points",
             ha="center",
             fontsize=9,
         )
-        lines.append(f"{number}  {row.model}")
-    axes.text(
-        0.99, 0.03, "\n".join(lines), transform=axes.transAxes, ha="right", va="bottom", fontsize=9
-    )
+        lines.append(f"{number}  {textwrap.fill(row.model, 24, subsequent_indent='    ')}")
+    axes.text(1.02, 0.5, "\n".join(lines), transform=axes.transAxes, va="center", fontsize=9)
 
 
 @style.styled
