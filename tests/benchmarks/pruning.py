@@ -46,8 +46,8 @@ def main() -> None:
             path = Path(folder) / name
             models.save(model, path)
             sizes[name] = path.stat().st_size
-    images = torch.randn(8, 3, architecture.image_size, architecture.image_size)
-    turns = speed.interleave({name: (model, images) for name, model in built.items()}, rounds=7)
+    images = torch.randn(4, 3, architecture.image_size, architecture.image_size)
+    turns = speed.interleave({name: (model, images) for name, model in built.items()}, rounds=5)
     base = turns["dense"]["images_per_second"]
     macs = {name: measure.count_macs(model, 224, 3) for name, model in built.items()}
     parameters = {name: measure.count_parameters(model) for name, model in built.items()}
