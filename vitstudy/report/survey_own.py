@@ -8,11 +8,12 @@ import numpy as np
 import pandas as pd
 
 from vitstudy import profiles, speed
-from vitstudy.errors import UserError
 from vitstudy.methods import METHODS, VARIANTS
 from vitstudy.report import tables
 from vitstudy.survey import audit
 from vitstudy.survey.eer import UNITS, eer, mean_bits, quantities
+
+COLUMNS = ["key", "model", "accuracy", "two", "four", "five", "note"]
 
 
 def rows(profile: str, which: int) -> pd.DataFrame:
@@ -20,16 +21,13 @@ def rows(profile: str, which: int) -> pd.DataFrame:
 
     Columns `key, model, accuracy` (percent, mean over the seeds), `two` (parameters and MACs),
     `four` (bits and file size as well), `five` (latency at batch 1 as well; NaN where there is
-    none), `note`. Raises UserError where vanilla itself has no record.
+    none), `note`. Without a record of vanilla there is nothing to hold them against: no rows.
     """
     known = profiles.get(profile)
     dataset = known.datasets[which - 1]
     base = _costs(profile, dataset, "vanilla")
     if base is None:
-        raise UserError(
-            f"no record of vanilla on {profile}/{dataset}; make it with "
-            f"'python -m vitstudy run {profile}/{dataset}/vanilla'"
-        )
+        return pd.DataFrame(columns=COLUMNS)
     reference, found = {name: value for name, value in base.items() if name in UNITS}, []
     for method in (*METHODS, *VARIANTS):
         costs = _costs(profile, dataset, method.key)
@@ -47,7 +45,7 @@ def rows(profile: str, which: int) -> pd.DataFrame:
         else:
             row["note"] = "simulated: no latency" if costs["simulated"] else "latency not measured"
         found.append(row)
-    return pd.DataFrame(found)
+    return pd.DataFrame(found, columns=COLUMNS)
 
 
 def _costs(profile: str, dataset: str, key: str) -> dict | None:
@@ -103,7 +101,8 @@ def conclusion(profile: str, found: dict[int, pd.DataFrame]) -> str:
     for which, frame in found.items():
         others = frame[frame["key"] != "vanilla"]
         if others.empty:
-            lines.append(f"- Table {which}: nothing but vanilla has a record on `{profile}`.")
+            said = "nothing but vanilla" if len(frame) else "not even vanilla"
+            lines.append(f"- Table {which}: {said} has a record on `{profile}`.")
             continue
         vanilla = frame.loc[frame["key"] == "vanilla", "accuracy"].iloc[0]
         near = others[others["accuracy"] >= vanilla - 1]
