@@ -10,7 +10,7 @@ import time
 
 import pytest
 
-from vitstudy import study
+from vitstudy import graph, study
 from vitstudy.record import TIMES
 
 
@@ -75,8 +75,8 @@ def test_everything_is_made_and_the_end_says_where_it_is(whole):
 
 def test_progress_says_what_runs_and_what_remains(whole):
     _, printed, _ = whole
-    count = sum(cell.dataset == "digits" for cell in study.cells("smoke"))
-    assert f"[1/{count}] smoke/digits/vanilla/seed0" in printed
+    for cells in graph.jobs("smoke").values():
+        assert f"[1/{len(cells)}] {cells[0]}" in printed
     assert "2 of " in printed and "jobs done" in printed
 
 
