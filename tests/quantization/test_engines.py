@@ -23,15 +23,11 @@ from vitstudy.study import Cell
 SMOKE = profiles.get("smoke")
 ENGINES = [each for each in methods.VARIANTS if each.requires]
 KEYS = [each.key for each in ENGINES]
-ABSENT = [each.key for each in ENGINES if methods.not_installed(each)]
 LINEAR = [
     *(f"blocks.0.{kind}" for kind in ("attn.qkv", "attn.proj", "mlp.fc1", "mlp.fc2")),
     "head",
 ]
 STEM = [f"patch_embed.layers.{n}" for n in (0, 3)]
-
-with_onnx = pytest.mark.skipif("onnx" in ABSENT, reason="ONNX Runtime is not installed")
-with_torchao = pytest.mark.skipif("torchao-int8" in ABSENT, reason="torchao is not installed")
 
 
 @pytest.fixture(scope="module")
@@ -99,7 +95,6 @@ def far(found, expected):
 # -- the float file: the identity -----------------------------------------------------------------
 
 
-@with_onnx
 def test_the_exported_model_gives_the_baselines_logits_for_any_batch(dense, exported, images):
     model = onnx_runtime.run(exported, dense)
     with torch.inference_mode():
@@ -107,7 +102,6 @@ def test_the_exported_model_gives_the_baselines_logits_for_any_batch(dense, expo
             assert far(model(images[:count]), dense(images[:count])) < 1e-5
 
 
-@with_onnx
 def test_exporting_and_quantizing_change_nothing_around_them(dense, exported, capfd):
     before = {name: tensor.clone() for name, tensor in dense.state_dict().items()}
     handlers, disabled = logging.root.handlers[:], logging.root.manager.disable
@@ -125,7 +119,6 @@ def test_exporting_and_quantizing_change_nothing_around_them(dense, exported, ca
     assert isinstance(dense.patch_embed.layers[1], nn.BatchNorm2d)
 
 
-@with_onnx
 def test_the_file_names_its_layers_and_opset_and_nothing_of_this_machine(exported):
     assert onnx_runtime.opset(exported) == onnx_runtime.OPSET
     assert b".py" not in exported and str(files.REPOSITORY).encode() not in exported
@@ -134,7 +127,6 @@ def test_the_file_names_its_layers_and_opset_and_nothing_of_this_machine(exporte
     assert not any(n.op_type in ("Gemm", "BatchNormalization") for n in graph_of(exported).node)
 
 
-@with_onnx
 def test_a_model_without_biases_in_its_head_is_exported_too(images):
     architecture = profiles.Architecture(
         width=16, depth=1, heads=2, mlp_ratio=1, image_size=16, patch_size=8
@@ -144,7 +136,6 @@ def test_a_model_without_biases_in_its_head_is_exported_too(images):
     assert far(found, model(images).detach()) < 1e-5
 
 
-@with_onnx
 def test_products_are_counted_as_torch_and_the_formula_count_them(dense, exported, four_bits):
     image, given = torch.zeros(1, 3, 16, 16), dense.description
     architecture = profiles.Architecture(**given["architecture"])
@@ -160,7 +151,6 @@ def test_products_are_counted_as_torch_and_the_formula_count_them(dense, exporte
 # -- int8 -----------------------------------------------------------------------------------------
 
 
-@with_onnx
 def test_the_int8_product_is_the_formulas():
     """One product by hand: y = s_x s_w (X - z)(W), uint8 from the batch's range, int8 a channel."""
     onnx = onnx_runtime.engine("onnx")
@@ -189,7 +179,6 @@ def test_the_int8_product_is_the_formulas():
     np.testing.assert_allclose(session.run(None, {"images": x})[0], expected, atol=1e-5)
 
 
-@with_onnx
 def test_int8_takes_every_linear_layer_per_channel_and_stays_near(dense, exported, images):
     content = onnx_runtime.quantize(exported)
     assert sorted(onnx_runtime.integer_layers(graph_of(content))) == sorted(LINEAR)
@@ -204,7 +193,6 @@ def test_int8_takes_every_linear_layer_per_channel_and_stays_near(dense, exporte
     assert 0 < far(onnx_runtime.run(content, dense)(images), expected) < 0.1
 
 
-@with_onnx
 def test_a_quantized_file_or_model_is_not_quantized_again(dense, exported, four_bits):
     for content in (onnx_runtime.quantize(exported), four_bits):
         with pytest.raises(UserError, match="quantized already"):
@@ -237,14 +225,12 @@ def test_the_block_size_is_the_one_that_makes_the_file_smallest(columns, size):
     assert row[size] == min(row.values())
 
 
-@with_onnx
 def test_four_bit_kernels_give_the_logits_of_the_simulation(learned, four_bits, images):
     found = onnx_runtime.run(four_bits, learned)(images)
     assert far(found, learned(images).detach()) < 1e-5
     assert far(found, onnx_four_bits.dense_of(learned)(images).detach()) < 1e-5
 
 
-@with_onnx
 def test_the_four_bit_file_holds_lsqs_integers_and_one_scale_a_tensor(learned, four_bits):
     found, graph = constants(four_bits), graph_of(four_bits)
     assert sorted(onnx_runtime.integer_layers(graph)) == sorted(LINEAR)
@@ -265,7 +251,6 @@ def test_the_four_bit_file_holds_lsqs_integers_and_one_scale_a_tensor(learned, f
     assert floats <= {"pos_embed", "cls_token", *(f"{name}.scales" for name in LINEAR)}
 
 
-@with_onnx
 def test_int8_activations_of_the_kernels_cost_little_and_are_another_file(
     learned, four_bits, images
 ):
@@ -274,7 +259,6 @@ def test_int8_activations_of_the_kernels_cost_little_and_are_another_file(
     assert far(onnx_runtime.run(content, learned)(images), learned(images).detach()) < 0.05
 
 
-@with_onnx
 def test_what_the_kernels_do_not_run_is_refused(dense, images, four_bits):
     for model in (lsq.prepare(dense, 3)[0], lsq.prepare(dense, 4, 8, images=images)[0]):
         with pytest.raises(ValueError, match="the kernels take W4A32"):
@@ -293,7 +277,6 @@ def test_what_the_kernels_do_not_run_is_refused(dense, images, four_bits):
 PACKER = "vitstudy.quantization.onnx_runtime"
 
 
-@with_onnx
 def test_an_onnx_artifact_is_the_file_and_gives_the_same_logits(
     dense, exported, images, tmp_path, monkeypatch
 ):
@@ -311,7 +294,6 @@ def test_an_onnx_artifact_is_the_file_and_gives_the_same_logits(
         assert loaded.session.get_session_options().intra_op_num_threads == count
 
 
-@with_onnx
 @pytest.mark.parametrize("harm", ["cut", "empty", "noise", "absent"])
 def test_a_damaged_onnx_artifact_is_one_line(dense, exported, tmp_path, harm):
     contents = {"cut": exported[: len(exported) // 2], "empty": b"", "noise": b"\xff" * 999}
@@ -325,7 +307,6 @@ def test_a_damaged_onnx_artifact_is_one_line(dense, exported, tmp_path, harm):
     assert "\n" not in str(raised.value)
 
 
-@with_torchao
 def test_a_torchao_artifact_holds_integers_and_scales_and_gives_the_same_logits(
     dense, images, tmp_path
 ):
@@ -350,7 +331,6 @@ def test_a_torchao_artifact_holds_integers_and_scales_and_gives_the_same_logits(
     assert facts["parameters"] == measure.count_parameters(dense)
 
 
-@with_torchao
 def test_a_torchao_model_stays_on_the_cpu_and_is_not_quantized_again(dense):
     quantized = torchao_int8.quantize(dense)
     for where in ("meta", torch.float16):
@@ -360,7 +340,6 @@ def test_a_torchao_model_stays_on_the_cpu_and_is_not_quantized_again(dense):
         torchao_int8.quantize(quantized)
 
 
-@with_torchao
 def test_a_damaged_torchao_artifact_is_one_line(dense, tmp_path):
     tensors, description = torchao_int8.pack(torchao_int8.quantize(dense))
     header = json.dumps({"packer": torchao_int8.__name__, **description})
@@ -380,7 +359,7 @@ def cell(key, dataset="digits"):
 
 
 @pytest.mark.parametrize("dataset", SMOKE.datasets)
-@pytest.mark.parametrize("key", [key for key in KEYS if key not in ABSENT])
+@pytest.mark.parametrize("key", KEYS)
 def test_an_engines_cell_says_what_ran_it_and_counts_as_the_dense_model(smoke_home, key, dataset):
     record = recorded(smoke_home, cell(key, dataset))
     vanilla = recorded(smoke_home, cell("vanilla", dataset))
@@ -407,7 +386,6 @@ def recorded(home, cell) -> dict:
     return json.loads((home / cell.record_path.relative_to(files.root())).read_text())
 
 
-@with_onnx
 def test_the_float_engine_and_the_four_bit_kernels_flip_no_prediction(smoke):
     for one, other in (("vanilla", "onnx"), ("lsq-w4", "lsq-w4-onnx")):
         first, second = (study.predictions(cell(key))["classes"][:, 0] for key in (one, other))
@@ -415,7 +393,6 @@ def test_the_float_engine_and_the_four_bit_kernels_flip_no_prediction(smoke):
     assert study.read(cell("onnx")).flips == 0
 
 
-@with_onnx
 def test_a_cell_is_stale_when_its_engine_changed(smoke, monkeypatch):
     known = study.version
     monkeypatch.setattr(study, "version", lambda n: "0.1" if n == "onnxruntime" else known(n))
