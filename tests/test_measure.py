@@ -95,3 +95,35 @@ def test_files_of_the_papers_models_have_the_papers_sizes(tmp_path):
 def test_the_machine_is_named():
     assert "cores" in measure.cpu()
     assert measure.instruction_sets() == sorted(set(measure.instruction_sets()))
+
+
+def powercap(folder, **microjoules):
+    for position, (name, spent) in enumerate(microjoules.items()):
+        place = folder / f"intel-rapl:{position}"
+        (place / f"intel-rapl:{position}:0").mkdir(parents=True, exist_ok=True)
+        (place / "name").write_text(f"{name}\n")
+        (place / "energy_uj").write_text(f"{spent}\n")
+        (place / "max_energy_range_uj").write_text("1000000000\n")
+
+
+def test_energy_is_what_the_processors_counters_counted(tmp_path, monkeypatch):
+    monkeypatch.setattr(measure, "POWERCAP", tmp_path)
+    powercap(tmp_path, package_0=2_000_000, package_1=999_000_000)
+    before = measure.energy_counters()
+    powercap(tmp_path, package_0=5_500_000, package_1=4_000_000)  # the second one started again
+    after = measure.energy_counters()
+    assert measure.energy_between(before, after) == {"package_0": 3.5, "package_1": 5.0}
+
+
+def test_a_machine_without_a_counter_has_no_energy(tmp_path, monkeypatch):
+    monkeypatch.setattr(measure, "POWERCAP", tmp_path / "absent")
+    assert measure.energy_counters() == {}
+    assert measure.energy_between({}, {}) is None
+    assert measure.energy_between({"package-0": (1.0, 9.0)}, {}) is None
+
+
+def test_a_counter_that_may_not_be_read_is_left_out(tmp_path, monkeypatch):
+    monkeypatch.setattr(measure, "POWERCAP", tmp_path)
+    powercap(tmp_path, package_0=1, package_1=2)
+    (tmp_path / "intel-rapl:0" / "energy_uj").unlink()
+    assert set(measure.energy_counters()) == {"package_1"}

@@ -176,9 +176,8 @@ def noisy(model, images, labels, indices):
 def fitted(digits, *, seed=0, **options):
     torch.manual_seed(7)
     model = models.build(SMOKE.architecture, 10, 1)
-    took = training.fit(
-        model, digits, RECIPE, seed=seed, name="test", loss=options.pop("loss", noisy), **options
-    )
+    options = {"recipe": RECIPE, "loss": noisy, **options}
+    took = training.fit(model, digits, seed=seed, name="test", **options)
     return {name: tensor.clone() for name, tensor in model.state_dict().items()}, took
 
 
@@ -206,11 +205,12 @@ def test_the_same_seed_trains_the_same_model_and_another_seed_another(digits):
     assert not same(one, fitted(digits, seed=1)[0])
 
 
-@pytest.mark.parametrize("killed_at", [1, 7, 19])
+@pytest.mark.parametrize(("killed_at", "bf16"), [(1, False), (7, False), (19, False), (7, True)])
 def test_a_killed_training_goes_on_to_the_weights_of_an_undisturbed_one(
-    digits, tmp_path, monkeypatch, killed_at
+    digits, tmp_path, monkeypatch, killed_at, bf16
 ):
-    undisturbed, _ = fitted(digits)
+    given = {"recipe": dataclasses.replace(RECIPE, bf16=bf16)}
+    undisturbed, _ = fitted(digits, **given)
     monkeypatch.setattr(training, "SECONDS_BETWEEN_CHECKPOINTS", -1)
     seen = []
 
@@ -222,7 +222,7 @@ def test_a_killed_training_goes_on_to_the_weights_of_an_undisturbed_one(
 
     checkpoint = tmp_path / "stage0.pt"
     with pytest.raises(KeyboardInterrupt):
-        fitted(digits, loss=killed, checkpoint=checkpoint)
+        fitted(digits, loss=killed, checkpoint=checkpoint, **given)
     assert checkpoint.exists()
     steps = []
 
@@ -230,13 +230,48 @@ def test_a_killed_training_goes_on_to_the_weights_of_an_undisturbed_one(
         steps.append(1)
         return noisy(*arguments)
 
-    resumed, took = fitted(digits, loss=counted, checkpoint=checkpoint)
+    resumed, took = fitted(digits, loss=counted, checkpoint=checkpoint, **given)
     assert len(steps) == 20 - killed_at
     assert same(resumed, undisturbed)
     assert took["images_seen"] == 160
     # Killed after its end, before the result was safe: nothing is trained, the weights are there.
-    again, _ = fitted(digits, loss=None, checkpoint=checkpoint)
+    again, _ = fitted(digits, loss=None, checkpoint=checkpoint, **given)
     assert same(again, undisturbed)
+
+
+def test_bf16_on_a_cpu_computes_attention_as_plain_products_and_only_while_it_trains(digits):
+    model = models.build(SMOKE.architecture, 10, 1)
+    settings = []
+
+    def watched(model, images, labels, indices):
+        settings.append([block.attn.fused_attn for block in model.blocks])
+        if len(settings) == 2:
+            raise KeyboardInterrupt
+        return F.cross_entropy(model(images), labels)
+
+    before = [block.attn.fused_attn for block in model.blocks]
+    recipe = dataclasses.replace(RECIPE, bf16=True)
+    with pytest.raises(KeyboardInterrupt):
+        training.fit(model, digits, recipe, seed=0, name="test", loss=watched)
+    assert before == [True] * len(before)
+    assert settings == [[False] * len(before)] * 2
+    assert [block.attn.fused_attn for block in model.blocks] == before
+
+
+def test_bf16_on_a_cpu_learns_what_float32_learns(digits):
+    recipe = dataclasses.replace(RECIPE, steps=3)
+    exact, _ = fitted(digits, recipe=recipe)
+    rounded, _ = fitted(digits, recipe=dataclasses.replace(recipe, bf16=True))
+    torch.manual_seed(7)
+    start = models.build(SMOKE.architecture, 10, 1).state_dict()
+    weights = [name for name in start if "weight" in name]
+    one, two = (
+        torch.cat([(found[name] - start[name]).flatten() for name in weights])
+        for found in (exact, rounded)
+    )
+    assert not torch.equal(one, two)
+    # Muon and Adam both scale small gradients up, rounding errors with them.
+    assert F.cosine_similarity(one, two, dim=0) > 0.9
 
 
 @pytest.mark.parametrize("content", [b"", b"half a checkpoint", None])

@@ -119,3 +119,62 @@ def instruction_sets() -> list[str]:
 
 def gpu() -> str | None:
     return torch.cuda.get_device_name() if torch.cuda.is_available() else None
+
+
+# -- energy ---------------------------------------------------------------------------------------
+
+POWERCAP = Path("/sys/class/powercap")
+"""Where Linux shows the processors' energy counters (RAPL), to root alone on most machines."""
+
+
+def energy_counters() -> dict[str, tuple[float, float]]:
+    """Joules so far and the joules at which it starts again from 0, by counter; empty without any.
+
+    Processor packages are counted whole: what else runs meanwhile is in it.
+    """
+    found = {}
+    for folder in sorted(POWERCAP.glob("*-rapl:[0-9]*")):
+        if folder.name.count(":") == 1:  # a package; what has two is a part of one
+            try:
+                numbers = [
+                    int((folder / name).read_text()) / 1e6
+                    for name in ("energy_uj", "max_energy_range_uj")
+                ]
+                found[(folder / "name").read_text().strip()] = (numbers[0], numbers[1])
+            except (OSError, ValueError):
+                continue  # not for this user to read
+    if torch.cuda.is_available():
+        joules = _gpu_joules()
+        if joules is not None:
+            found["gpu"] = (joules, float("inf"))
+    return found
+
+
+def _gpu_joules() -> float | None:
+    """Joules of the current GPU since its driver was loaded; None where NVML does not tell."""
+    try:
+        import pynvml
+
+        pynvml.nvmlInit()
+        handle = pynvml.nvmlDeviceGetHandleByUUID(
+            f"GPU-{torch.cuda.get_device_properties(torch.cuda.current_device()).uuid}"
+        )
+        return pynvml.nvmlDeviceGetTotalEnergyConsumption(handle) / 1e3
+    except ImportError:
+        return None
+    except pynvml.NVMLError:
+        return None
+
+
+def energy_between(
+    before: dict[str, tuple[float, float]], after: dict[str, tuple[float, float]]
+) -> dict[str, float] | None:
+    """Joules that each counter counted between two readings of `energy_counters`; None of none.
+
+    A counter that started again meanwhile is taken to have done so once.
+    """
+    found = {}
+    for name in before.keys() & after.keys():
+        spent = after[name][0] - before[name][0]
+        found[name] = round(spent if spent >= 0 else spent + before[name][1], 2)
+    return dict(sorted(found.items())) or None

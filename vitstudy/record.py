@@ -66,6 +66,9 @@ class Record:
     training_seconds: float | None = None
     seconds: float | None = None
     """For the whole cell."""
+    energy_joules: dict | None = None
+    """For the whole cell, by counter of the machine; None where it has none. Optional: the first
+    records were written without."""
     created: str | None = None
 
     artifact_sha256: str | None = None
@@ -94,5 +97,5 @@ class Record:
         return dataclasses.asdict(self)
 
 
-TIMES = ("training_seconds", "seconds", "created")
+TIMES = ("training_seconds", "seconds", "energy_joules", "created")
 """The fields in which two runs of the same cell may differ."""

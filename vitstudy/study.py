@@ -448,10 +448,10 @@ def _write_failed(cell: Cell, parents: dict[str, str], error: str) -> Record:
 
 def _compute(cell: Cell, parents: dict[str, str]) -> Record:
     """Make the artifact, measure it as reloaded, and write what was found; the record last."""
-    from vitstudy import models, training
+    from vitstudy import measure, models, training
     from vitstudy.context import Context
 
-    started = time.monotonic()
+    started, counters = time.monotonic(), measure.energy_counters()
     method, profile = methods.get(cell.method), profiles.get(cell.profile)
     context = Context(
         profile=profile,
@@ -490,6 +490,7 @@ def _compute(cell: Cell, parents: dict[str, str]) -> Record:
             files.write(cell.analysis_path, _npz(module.analyse(context, model)))
             record.analysis_sha256 = files.sha256(cell.analysis_path)
     record.seconds = round(time.monotonic() - started, 2)
+    record.energy_joules = measure.energy_between(counters, measure.energy_counters())
     record.created = _now()
     files.write_json(cell.record_path, record.to_json())
     shutil.rmtree(cell.checkpoints, ignore_errors=True)

@@ -135,6 +135,25 @@ def warmup_then_linear(recipe: Recipe) -> Callable[[int], float]:
     return factor
 
 
+@contextmanager
+def _bf16_on_cpu(model: nn.Module, applies: bool) -> Iterator[None]:
+    """Lay the model out for bfloat16 on a CPU, where training then takes half the time.
+
+    Convolutions keep channels innermost. Attention is computed as the products that PyTorch's fused
+    kernel fuses: the kernel's backward pass takes four times as long as they do.
+    """
+    fused = [each for each in model.modules() if getattr(each, "fused_attn", False) and applies]
+    if applies:
+        model.to(memory_format=torch.channels_last)
+    for attention in fused:
+        attention.fused_attn = False
+    try:
+        yield
+    finally:
+        for attention in fused:
+            attention.fused_attn = True
+
+
 def fit(
     model: nn.Module,
     data: Dataset,
@@ -173,7 +192,11 @@ def fit(
             seconds = seconds_before + time.monotonic() - started
             _checkpoint(checkpoint, step, seconds, model, [*schedules_of, *schedules])
 
-    with torch.random.fork_rng(devices=[] if accelerator.device.type == "cpu" else None):
+    on_cpu = accelerator.device.type == "cpu"
+    with (
+        torch.random.fork_rng(devices=[] if on_cpu else None),
+        _bf16_on_cpu(model, recipe.bf16 and on_cpu),
+    ):
         for step, indices in enumerate(order, first):
             indices = indices[accelerator.process_index :: accelerator.num_processes]
             number = step * accelerator.num_processes + accelerator.process_index
