@@ -187,20 +187,28 @@ PROFILES = {
             speed_batch=16,
         ),
         _digits,
+        # Chosen by 5,000 images that are neither trained on nor tested, after 3 epochs on CIFAR-10,
+        # for the accuracy that a second of training buys. Width 96, 6 blocks, a stem of five
+        # convolutions from 24 channels: 74.4 %. From there rates half as high again (Muon) and
+        # twice as high (AdamW) 73.4 %, batches of 64 73.3 %, a stem from 32 channels 75.0 %, that
+        # stem with a sixth convolution 76.9 %; with five, width 128 and 4 blocks 76.4 %.
         Profile(
             "cifar-cpu",
-            "CIFAR-10 and CIFAR-100, a ViT of 0.6 M parameters from scratch",
+            "CIFAR-10 and CIFAR-100, a ViT of 0.9 M parameters from scratch",
             "2 CPU cores",
             CIFAR,
             Architecture(
-                width=96,
-                depth=6,
-                heads=3,
+                width=128,
+                depth=4,
+                heads=4,
                 mlp_ratio=2,
-                stem=((24, 3, 1), (48, 3, 2), (48, 3, 1), (96, 3, 2), (96, 3, 1)),
+                stem=(
+                    *((32, 3, 1), (64, 3, 2), (64, 3, 1), (64, 3, 1)),
+                    *((128, 3, 2), (128, 3, 1)),
+                ),
             ),
-            (Recipe(steps=12 * 351, batch_size=128),) * 2,
-            Teacher(channels=(64, 128, 256), steps=2 / 3, bf16=True),
+            (Recipe(steps=12 * 351, batch_size=128, bf16=True),) * 2,
+            Teacher(channels=(32, 64, 128, 128), bf16=True),
             leaves_out=("soft-usual", "soft-t1", "soft-t8", "token-labels", "deit-again"),
             threads=1,
         ),
