@@ -613,20 +613,26 @@ def _note_change(cell: Cell, before: Record | None, after: Record, reason: str) 
         files.write_csv(path, columns, rows)
 
 
+PRODUCTS = ("artifacts", "figures", "results")
+"""Folders of the repository that hold what the study makes, not what makes it."""
+
+
 @cache
 def commit() -> str | None:
-    """The repository's commit, with `+` where tracked files differ from it."""
+    """The repository's commit, with `+` where tracked files other than products differ from it."""
+
+    def git(*arguments: str) -> str:
+        command = ["git", *arguments]
+        done = subprocess.run(command, cwd=files.SOURCE, capture_output=True, text=True, check=True)
+        return done.stdout.strip()
+
     try:
-        done = subprocess.run(
-            ["git", "describe", "--always", "--abbrev=12", "--dirty=+", "--exclude=*"],
-            cwd=files.SOURCE,
-            capture_output=True,
-            text=True,
-            check=True,
-        )
+        at = git("rev-parse", "--short=12", "HEAD")
+        others = [f":(exclude,top){folder}" for folder in PRODUCTS]
+        changed = git("status", "--porcelain", "--untracked-files=no", "--", ":/", *others)
     except (OSError, subprocess.CalledProcessError):
         return None
-    return done.stdout.strip()
+    return f"{at}+" if changed else at
 
 
 @cache
