@@ -27,7 +27,7 @@ def code_cells(notebook) -> list:
 
 
 def test_there_are_notebooks():
-    assert [name[:2] for name in NAMES] == [f"{number:02}" for number in range(10)]
+    assert [name[:2] for name in NAMES] == [f"{number:02}" for number in range(11)]
 
 
 @pytest.mark.parametrize("name", NAMES)

@@ -106,26 +106,33 @@ def _papermill(source: Path, output: Path, given: dict) -> None:
 def refresh() -> None:
     """Execute every notebook on its own default profile and write its outputs into it.
 
-    What a run leaves in the metadata besides outputs (times, versions, widgets) is taken out.
     The reference values are written anew.
+    """
+    os.environ["VITSTUDY_REFRESH"] = "1"
+    (folder() / "reference.json").unlink(missing_ok=True)
+    for name in names():
+        refresh_one(name)
+
+
+def refresh_one(name: str) -> None:
+    """Execute the notebook `name` on its own default profile and write its outputs into it.
+
+    What a run leaves in the metadata besides outputs (times, versions, widgets) is taken out.
     """
     import nbformat
 
-    os.environ["VITSTUDY_REFRESH"] = "1"
-    (folder() / "reference.json").unlink(missing_ok=True)
     with tempfile.TemporaryDirectory() as place:
-        for name in names():
-            output = Path(place) / f"{name}.ipynb"
-            log.info("notebook %s, its committed outputs", name)
-            _papermill(path(name), output, {})
-            notebook = nbformat.read(output, as_version=4)
-            for key in ("papermill", "widgets"):
-                notebook.metadata.pop(key, None)
-            notebook.metadata.language_info.pop("version", None)
-            for cell in notebook.cells:
-                tags = cell.metadata.get("tags", [])
-                cell.metadata = nbformat.NotebookNode({"tags": tags} if tags else {})
-            files.write(path(name), nbformat.writes(notebook) + "\n")
+        output = Path(place) / f"{name}.ipynb"
+        log.info("notebook %s, its committed outputs", name)
+        _papermill(path(name), output, {})
+        notebook = nbformat.read(output, as_version=4)
+    for key in ("papermill", "widgets"):
+        notebook.metadata.pop(key, None)
+    notebook.metadata.language_info.pop("version", None)
+    for cell in notebook.cells:
+        tags = cell.metadata.get("tags", [])
+        cell.metadata = nbformat.NotebookNode({"tags": tags} if tags else {})
+    files.write(path(name), nbformat.writes(notebook) + "\n")
 
 
 def check(notebooks: list[Path]) -> int:
