@@ -494,11 +494,25 @@ def test_patterns_select_cells(patterns, expected):
 
 def test_a_pattern_over_profiles_takes_those_that_have_what_it_asks_for():
     assert {cell.profile for cell in study.select(["*/digits/vanilla"])} == {"smoke", "digits"}
-    assert {cell.profile for cell in study.select(["*/*/*/seed2"])} == {
-        "cifar",
-        "cifar224",
-        "paper",
+    with_three_seeds = {"cifar", "cifar224", "paper"}
+    assert {cell.profile for cell in study.select(["*/*/dynamic/seed2"])} == with_three_seeds
+
+
+def test_further_seeds_of_vanilla_alone_come_last():
+    every = study.cells("cifar-cpu")
+    seeds = [cell.seed for cell in every]
+    assert seeds[-4:] == [1, 1, 2, 2] and set(seeds[:-4]) == {0}
+    assert {(cell.dataset, cell.method) for cell in every[-4:]} == {
+        ("cifar10", "vanilla"),
+        ("cifar100", "vanilla"),
     }
+    assert study.select(["cifar-cpu/cifar10/vanilla/seed1"]) == [every[-4]]
+
+
+def test_a_data_set_that_a_profile_leaves_out_is_computed_by_name():
+    assert {cell.dataset for cell in study.cells("cifar224")} == {"cifar10"}
+    assert {cell.dataset for cell in study.select(["cifar224/*/vanilla"])} == {"cifar10"}
+    assert len(study.select(["cifar224/cifar100/vanilla"])) == 3
 
 
 @pytest.mark.parametrize(

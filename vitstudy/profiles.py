@@ -86,6 +86,8 @@ class Profile:
     teacher: Teacher
     distilled: Distilled = Distilled()
     seeds: tuple[int, ...] = (0,)
+    vanilla_seeds: tuple[int, ...] = ()
+    """Further ones of vanilla alone, computed last: they show what another training's luck does."""
     threads: int = 0
     """CPU threads a cell computes with; 0 for all. Results depend on it, so it is fixed here.
 
@@ -96,6 +98,8 @@ class Profile:
     """At most so many images of train, calibration, validation and test."""
     leaves_out: tuple[str, ...] = ()
     """Variants that are computed only when asked for by name: what does not fit into minutes."""
+    leaves_out_data: tuple[str, ...] = ()
+    """Data sets whose cells are computed only when asked for by name."""
     sweep: bool = True
     """Whether the points of the bit-width sweep are computed, or only when asked for by name."""
     committed: bool = True
@@ -210,6 +214,7 @@ PROFILES = {
             (Recipe(steps=12 * 351, batch_size=128, bf16=True),) * 2,
             Teacher(channels=(32, 64, 128, 128), bf16=True),
             leaves_out=("soft-usual", "soft-t1", "soft-t8", "token-labels", "deit-again"),
+            vanilla_seeds=(1, 2),
             threads=1,
         ),
         _cifar,
@@ -220,6 +225,7 @@ PROFILES = {
             architecture=Architecture(
                 width=384, depth=12, heads=6, mlp_ratio=4, image_size=224, patch_size=16
             ),
+            leaves_out_data=("cifar100",),
         ),
         replace(
             _cifar,

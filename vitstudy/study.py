@@ -97,21 +97,32 @@ class Cell:
         return [Cell(self.profile, self.dataset, key, self.seed) for key in keys]
 
 
-def cells(profile: str, *, left_out: bool = False, not_installed: bool = False) -> list[Cell]:
-    """Every cell of a profile, each after its parents; one seed of every row before the next.
+def cells(
+    profile: str,
+    *,
+    left_out: bool = False,
+    left_out_data: bool = False,
+    not_installed: bool = False,
+) -> list[Cell]:
+    """Every cell of a profile, each after its parents; one seed of every row before the next, and
+    further seeds of vanilla last.
 
-    With `left_out` also those that the profile computes only when asked for by name, with
-    `not_installed` those whose engine this machine lacks.
+    With `left_out` also the methods that the profile computes only when asked for by name, with
+    `left_out_data` such data sets, with `not_installed` those whose engine this machine lacks.
     """
     known = profiles.get(profile)
-    return [
+    left_out_names = () if left_out_data else known.leaves_out_data
+    datasets = [name for name in known.datasets if name not in left_out_names]
+    found = [
         Cell(profile, dataset, method.key, seed)
         for seed in known.seeds
-        for dataset in known.datasets
+        for dataset in datasets
         for method in _in_order()
         if (left_out or _computes(known, method))
         and (not_installed or not methods.not_installed(method))
     ]
+    more = [(seed, dataset) for seed in known.vanilla_seeds for dataset in datasets]
+    return found + [Cell(profile, dataset, "vanilla", seed) for seed, dataset in more]
 
 
 def _computes(profile: profiles.Profile, method: methods.Method) -> bool:
@@ -173,8 +184,9 @@ def _matching_cells(pattern: str) -> list[Cell]:
         raise UserError(f"{pattern!r} has more than the four parts of profile/dataset/method/seedK")
     parts += ["*"] * (4 - len(parts))
     names = _matching("profile", parts[0], profiles.PROFILES)
-    named = not set("*?[") & set(parts[2])
-    found = [cell for name in names for cell in cells(name, left_out=named, not_installed=True)]
+    data_named, method_named = (not set("*?[") & set(part) for part in parts[1:3])
+    given = {"left_out": method_named, "left_out_data": data_named, "not_installed": True}
+    found = [cell for name in names for cell in cells(name, **given)]
     # Each part is looked for among what the parts before it leave.
     for kind, field, part in (
         ("data set", "dataset", parts[1]),

@@ -111,6 +111,16 @@ def test_gpu_speeds_come_from_runs_on_cuda(add, add_speed):
     assert "no GPU speed" in row("digits", 1, "dynamic")["note"]
 
 
+def test_further_seeds_of_vanilla_are_in_its_note_and_leave_its_accuracy(add):
+    add("cifar-cpu", "cifar10", "vanilla", accuracy=0.88)
+    assert "seeds" not in row("cifar-cpu", 1, "vanilla")["note"]
+    add("cifar-cpu", "cifar10", "vanilla", seed=1, accuracy=0.87)
+    add("cifar-cpu", "cifar10", "vanilla", seed=2, accuracy=0.86)
+    found = row("cifar-cpu", 1, "vanilla")
+    assert found["accuracy"] == pytest.approx(88) and math.isnan(found["accuracy_std"])
+    assert "3 seeds: 87.00 ± 1.00 %" in found["note"]
+
+
 def test_ratios_are_to_the_vanilla_of_the_same_source(add, add_speed):
     add("digits", "digits", "vanilla", accuracy=0.98, size_mib=0.5)
     add("digits", "digits", "dynamic", accuracy=0.97, size_mib=0.2)

@@ -422,38 +422,35 @@ def channel_ranges(low: np.ndarray, high: np.ndarray, title: str) -> Figure:
 
 
 @style.styled
-def overview(rows: pd.DataFrame) -> Figure:
-    """Every measured row, for the README: accuracy with its interval, published hollow, file size.
+def overview(frames: list[pd.DataFrame], published: list[pd.Series], titles: list[str]) -> Figure:
+    """For the README: how far each row lies from vanilla, measured and published, a panel a table.
 
-    Columns: `label`, `accuracy`, `accuracy_low`, `accuracy_high` and `accuracy_published` in
-    percent, `size_mib`.
+    frames: `tables.compared` of each table; published: the papers' change of accuracy, in points.
     """
-    figure = style.figure(height=1.4 + 0.42 * len(rows))
-    axes = figure.subplots()
-    places = np.arange(len(rows))
-    axes.plot(
-        rows["accuracy_published"],
-        places,
-        "o",
-        mfc="none",
-        color=style.PUBLISHED,
-        label="published (ViT-B/16 on CIFAR-10 or CIFAR-100)",
-    )
-    values = rows["accuracy"].to_numpy()
-    axes.errorbar(
-        values,
-        places,
-        xerr=np.stack([values - rows["accuracy_low"], rows["accuracy_high"] - values]),
-        fmt="o",
-        capsize=3,
-        color=style.MEASURED,
-        label="measured here, 95 % interval",
-    )
-    beside = axes.get_yaxis_transform()
-    for place, size in zip(places, rows["size_mib"], strict=True):
-        axes.text(1.02, place, f"{size:.3g} MiB", transform=beside, va="center", fontsize=10)
-    axes.set_yticks(places, rows["label"])
-    axes.set_ylim(len(rows) - 0.5, -0.5)
-    axes.set_xlabel("top-1 accuracy, %; at the right, the size of the file it was measured from")
-    figure.legend(loc="outside upper center", ncols=2)
+    figure = style.figure(width=11, height=6.2)
+    panels = figure.subplots(1, len(frames), sharey=True)
+    for axes, frame, printed, title in zip(panels, frames, published, titles, strict=True):
+        rows, printed = frame.iloc[1:], printed.iloc[1:]  # vanilla is the line at nought
+        places = np.arange(len(rows))
+        axes.axvline(0, color=style.GREY, lw=1)
+        axes.plot(
+            printed, places, "o", mfc="none", ms=8, color=style.PUBLISHED, label="the papers print"
+        )
+        values = rows["difference"].to_numpy(float)
+        spread = np.stack([values - rows["difference_low"], rows["difference_high"] - values])
+        axes.errorbar(
+            *(values, places),
+            xerr=spread.astype(float),
+            fmt="o",
+            capsize=3,
+            color=style.MEASURED,
+            label="measured here, 95 % interval on the same images",
+        )
+        vanilla = frame["accuracy"].iloc[0]
+        said = "" if np.isnan(vanilla) else f" (vanilla {vanilla:.2f} %)"
+        axes.set(title=title + said, xlabel="accuracy less vanilla's, points")
+        axes.set_yticks(places, rows["model"])
+        axes.set_ylim(len(rows) - 0.5, -0.5)
+    handles, names = panels[0].get_legend_handles_labels()
+    figure.legend(handles, names, loc="outside upper center", ncols=2)
     return figure

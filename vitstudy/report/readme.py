@@ -12,7 +12,7 @@ import pandas as pd
 
 from vitstudy import data, files, methods, profiles, speed, study, workflow
 from vitstudy.errors import UserError
-from vitstudy.report import tables
+from vitstudy.report import findings, scales, tables
 
 BEGIN, END = "<!-- made from records: python -m vitstudy refresh -->", "<!-- end -->"
 FIGURE = "figures/overview"
@@ -78,46 +78,63 @@ def rows(profile: str) -> list[dict]:
 
 def render(summary: dict) -> str:
     """The README's made part, from `summary` and the committed records."""
+    shown = findings.shown_profile()
     lines = [
-        f"![Accuracy of every measured row, and what the papers print]({FIGURE}.svg)",
+        f"![Accuracy of every row against vanilla, measured and published]({FIGURE}.svg)",
+        "",
+        *(f"- {line}" for line in [*findings.lines(shown), scales.conclusion()]),
+        "",
+        *_headline_table(shown),
+        "",
+        f"Measured on `{shown}`; an accuracy links to its record. Variants, controls and tests are "
+        f"in [results/{shown}/tables](results/{shown}/tables), what it took in "
+        f"[its manifest](results/{shown}/manifest.json).",
+        "",
+        *_profile_table(summary),
         "",
         f"`./run_all.sh` on {summary['cpu']}, torch {summary['torch']}, set-up included, ends with",
         "",
         "```",
         f"vitstudy: {workflow.done_line(summary['seconds'])}",
         "```",
-        "",
-        *_measured_table(summary),
-        "",
-        *_profile_table(summary),
     ]
     return "\n".join(lines)
 
 
-def committed() -> dict[str, list[dict]]:
-    """The measured rows of every profile whose records are in the repository."""
-    return {name: rows(name) for name, known in profiles.PROFILES.items() if known.committed}
-
-
-def _measured_table(summary: dict) -> list[str]:
+def _headline_table(profile: str) -> list[str]:
+    """The papers' thirteen rows on both data sets: published and measured."""
+    known = profiles.get(profile)
+    frames = [tables.table(profile, which) for which in tables.TABLES]
+    intervals = [tables.intervals(profile, which) for which in tables.TABLES]
+    titles = [data.spec(dataset).title for dataset in known.datasets]
     lines = [
-        "| Data set | Model | Accuracy, % (95 % interval) | File, MiB | Images/s against vanilla |",
-        "| --- | --- | ---: | ---: | ---: |",
+        "| Model | "
+        + " | ".join(f"{title} published, % | measured, % (95 %)" for title in titles)
+        + " | File, MiB (published) | Images/s against vanilla, CPU |",
+        "| --- |" + " ---: |" * 6,
     ]
-    for profile, found in {"digits": summary["rows"], **committed()}.items():
-        for row in found:
-            low, high = 100 * row["accuracy_low"], 100 * row["accuracy_high"]
-            accuracy = f"{100 * row['accuracy']:.2f} ({low:.2f} to {high:.2f})"
-            if profile != "digits":  # those records are in the repository, to be read
-                accuracy = f"[{accuracy}]({row['record']})"
-            ratio = row["ratio_to_vanilla"]
-            missing = "none: simulated" if row["simulated"] else "not measured"
-            title = methods.get(row["method"]).title
-            lines.append(
-                f"| {data.spec(row['dataset']).title} | {title} | {accuracy} | "
-                f"{tables.significant(row['size_mib'])} | "
-                f"{missing if ratio is None else format(ratio, '.2f')} |"
-            )
+    for position, method in enumerate(methods.METHODS):
+        cells = [method.title]
+        for dataset, frame, limits in zip(known.datasets, frames, intervals, strict=True):
+            row = frame.iloc[position]
+            cells.append(f"{row['accuracy_published']:.2f}")
+            if method.key not in limits:
+                cells.append("not measured")
+                continue
+            low, high = limits[method.key]
+            record = study.Cell(profile, dataset, method.key, known.seeds[0]).record_path
+            place = record.relative_to(files.root()).as_posix()
+            cells.append(f"[{row['accuracy']:.2f} ({low:.2f} to {high:.2f})]({place})")
+        first = frames[0].iloc[position]
+        published = first["size_published"]
+        beside = "" if pd.isna(published) else f" ({published:.0f})"
+        measured = pd.notna(first["size_mib"])
+        cells.append(tables.significant(first["size_mib"]) + beside if measured else "not measured")
+        ratio = first["cpu_ratio"]
+        simulated = pd.notna(first["simulated"]) and first["simulated"]
+        absent = "none: simulated" if simulated else "not measured"
+        cells.append(absent if pd.isna(ratio) else f"{ratio:.2f}")
+        lines.append("| " + " | ".join(cells) + " |")
     return lines
 
 
@@ -149,32 +166,24 @@ def made_part(text: str) -> str:
     return text.split(BEGIN)[1].split(END)[0].strip("\n")
 
 
-def refresh() -> None:
-    """Write the summary, the README's made part and its figure anew."""
+def refresh(*, made_here: bool = True) -> None:
+    """Write the summary, the README's made part and its figure anew.
+
+    Without `made_here` the summary stays as it was last written, and the rest follows the records.
+    """
     from vitstudy.report import figures, style
 
-    summary = summarise()
-    files.write_json(summary_path(), summary)
+    if made_here:
+        files.write_json(summary_path(), summarise())
+    summary = files.read_json(summary_path())
     text = path().read_text()
     files.write(path(), text.replace(made_part(text), render(summary)))
-    figure = figures.overview(_figure_rows(summary))
+    shown = findings.shown_profile()
+    titles = [data.spec(dataset).title for dataset in profiles.get(shown).datasets]
+    frames = [tables.compared(shown, which) for which in tables.TABLES]
+    published = [
+        tables.ratios(shown, which)["accuracy_change_published"] for which in tables.TABLES
+    ]
+    figure = figures.overview(frames, published, titles)
     for kind in ("svg", "png"):
         files.write(files.REPOSITORY / f"{FIGURE}.{kind}", style.render(figure, kind))
-
-
-def _figure_rows(summary: dict) -> pd.DataFrame:
-    found = []
-    for profile, rows_of_profile in {"digits": summary["rows"], **committed()}.items():
-        for row in rows_of_profile:
-            method = methods.get(row["method"])
-            which = profiles.get(profile).datasets.index(row["dataset"])
-            numbers = ("accuracy", "accuracy_low", "accuracy_high")
-            found.append(
-                {
-                    "label": f"{data.spec(row['dataset']).title}: {method.title}",
-                    "accuracy_published": method.published[which].accuracy,
-                    "size_mib": row["size_mib"],
-                    **{name: 100 * row[name] for name in numbers},
-                }
-            )
-    return pd.DataFrame(found)

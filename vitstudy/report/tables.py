@@ -16,7 +16,7 @@ from vitstudy.errors import unknown
 from vitstudy.methods import METHODS, VARIANTS, Method, Published, not_installed
 from vitstudy.profiles import Profile
 from vitstudy.record import Record
-from vitstudy.report import latex, significance
+from vitstudy.report import latex, manifest, significance
 from vitstudy.study import Cell
 
 COLUMNS = [
@@ -180,6 +180,8 @@ def _row(profile: Profile, dataset: str, method: Method, which: int) -> dict:
         row["simulated"] = any(record.simulated for record in done)
         if method.note:
             notes.insert(0, method.note)
+        if method.key == "vanilla" and (spread := _spread(profile, dataset, done)):
+            notes.append(spread)
         if row["simulated"]:
             notes.append("simulated: no speed")
         elif not method.timed:
@@ -189,6 +191,17 @@ def _row(profile: Profile, dataset: str, method: Method, which: int) -> dict:
             notes += _add_speed(row, method, cell)
     row["note"] = "; ".join(notes)
     return row
+
+
+def _spread(profile: Profile, dataset: str, done: list[Record]) -> str:
+    """Mean and deviation of vanilla with the profile's further seeds; empty without any."""
+    cells = (Cell(profile.name, dataset, "vanilla", seed) for seed in profile.vanilla_seeds)
+    more = [record for cell in cells if (record := study.read(cell)) and record.status == "done"]
+    if not more:
+        return ""
+    every = [100 * record.accuracy for record in (*done, *more)]
+    mean, std = statistics.fmean(every), statistics.stdev(every)
+    return f"{len(every)} seeds: {mean:.2f} ± {std:.2f} %"
 
 
 def _what_is_missing(method: Method, found: dict[int, Record | None]) -> list[str]:
@@ -452,7 +465,7 @@ def _place(names, name: str) -> tuple[int, str]:
 
 def write(profile: str) -> None:
     """Write a profile's `tables/table1` and `table2`, each `.csv`, `.md` and `.tex`, the pairs of
-    its rows as `differences1.csv` and `differences2.csv`, and `records.csv`.
+    its rows as `differences1.csv` and `differences2.csv`, `records.csv` and `manifest.json`.
     """
     folder = files.results(profile) / "tables"
     for which in TABLES:
@@ -463,3 +476,4 @@ def write(profile: str) -> None:
         frame = as_text(pairs(profile, which).rename(columns=SIGNIFICANCE))
         files.write_csv(folder / f"differences{which}.csv", list(frame), frame.to_dict("records"))
     files.write_csv(files.results(profile) / "records.csv", *record_rows(profile))
+    manifest.write(profile)

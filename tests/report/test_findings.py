@@ -1,0 +1,75 @@
+"""Findings: lines whose numbers are the records'."""
+
+import pytest
+
+from vitstudy.report import findings
+from vitstudy.study import Cell
+
+LABELS = [0, 1] * 50
+DATASETS = ("cifar10", "cifar100")
+
+
+@pytest.fixture
+def measured(add, add_predictions, add_speed):
+    """Vanilla with 90 of 100 right, and rows with fewer, on both data sets."""
+
+    def write(**wrong):
+        for dataset in DATASETS:
+            for key, count in {"vanilla": 10, **wrong}.items():
+                classes = [1 - label if i < count else label for i, label in enumerate(LABELS)]
+                size = 1.0 if key == "vanilla" else 0.5
+                given = {"accuracy": 1 - count / 100, "size_mib": size}
+                add("cifar-cpu", dataset, key, **given)
+                add_predictions(Cell("cifar-cpu", dataset, key, 0), LABELS, classes)
+        add_speed(
+            "cifar-cpu",
+            {"cifar10/vanilla/seed0": (2.0, 1.0), "cifar10/dynamic/seed0": (3.0, 1.5)},
+        )
+
+    return write
+
+
+def line(lines, name):
+    (found,) = [each for each in lines if each.startswith(f"**{name}")]
+    return found
+
+
+def test_a_line_has_the_difference_the_print_the_file_and_the_speed(measured):
+    measured(dynamic=12)
+    found = line(findings.lines("cifar-cpu"), "Dynamic int8")
+    assert found == (
+        "**Dynamic int8**: -2.00 / -2.00 (-0.21 / -2.00); 0.50 (0.26) of the file, "
+        "1.50 (1.24) times the images/s on the CPU."
+    )
+
+
+def test_a_gain_is_over_its_control_with_its_interval(measured):
+    measured(**{"lsq-w4": 11, "rounded-w4": 31})
+    found = line(findings.lines("cifar-cpu"), "LSQ at 4 bits")
+    assert "Over plain rounding: +20.00 (+" in found
+
+
+def test_rows_that_are_not_measured_have_no_line(measured):
+    measured(dynamic=12)
+    said = "\n".join(findings.lines("cifar-cpu"))
+    assert "DeiT" not in said.split("**Too small")[0]
+
+
+def test_a_small_difference_is_not_called_and_a_large_one_is(measured):
+    measured(dynamic=12, **{"deit-tiny": 50})
+    lines = findings.lines("cifar-cpu")
+    assert "Dynamic Quantization (CIFAR-10)" in line(lines, "Too small to call")
+    assert "DeiT tiny" not in line(lines, "Too small to call")
+    assert "-40.00* / -40.00*" in line(lines, "DeiT tiny")
+
+
+def test_without_vanilla_nothing_is_found(home):
+    assert findings.lines("cifar-cpu") == []
+
+
+def test_the_profile_shown_is_the_one_with_most_rows_of_equals_the_largest(add):
+    assert findings.shown_profile() == "paper"
+    add("cifar-cpu", "cifar10", "vanilla")
+    assert findings.shown_profile() == "cifar-cpu"
+    add("cifar", "cifar10", "vanilla")
+    assert findings.shown_profile() == "cifar"

@@ -1,0 +1,51 @@
+"""The manifest says what a profile's records took, from the records alone."""
+
+import json
+
+import pytest
+
+from vitstudy import study
+from vitstudy.errors import UserError
+from vitstudy.report import manifest
+
+
+def test_a_manifest_sums_what_the_records_say(add, home):
+    add("cifar-cpu", "cifar10", "vanilla", seconds=100.0, commit="abc", cpu="one", threads=1)
+    given = {"energy_joules": {"package-0": 5.0}, "created": "2026-01-02T00:00:00+00:00"}
+    add("cifar-cpu", "cifar10", "dynamic", seconds=2.5, commit="abd", cpu="one", **given)
+    add("cifar-cpu", "cifar100", "vanilla", status="failed", error="nan")
+    found = manifest.manifest("cifar-cpu")
+    assert found["seconds"] == 102.5
+    assert found["commits"] == ["abc", "abd"] and found["cpus"] == ["one"]
+    assert found["energy_joules"] == {"package-0": 5.0}
+    assert set(found["cells"]) == {"cifar10/vanilla/seed0", "cifar10/dynamic/seed0"}
+    assert found["cells"]["cifar10/dynamic/seed0"]["energy_joules"] == {"package-0": 5.0}
+    assert "energy_joules" not in found["cells"]["cifar10/vanilla/seed0"]
+    cells = {str(cell) for cell in study.cells("cifar-cpu", not_installed=True)}
+    assert set(found["not_measured"]) == cells - {
+        "cifar-cpu/cifar10/vanilla/seed0",
+        "cifar-cpu/cifar10/dynamic/seed0",
+    }
+
+
+def test_energy_that_no_counter_gave_is_said_not_guessed(add):
+    add("cifar-cpu", "cifar10", "vanilla", seconds=1.0)
+    assert manifest.manifest("cifar-cpu")["energy_joules"] == manifest.UNKNOWN_ENERGY
+
+
+def test_a_profile_without_records_has_a_manifest_of_nothing(home):
+    found = manifest.manifest("cifar")
+    assert found["cells"] == {} and found["seconds"] == 0 and found["first"] is None
+    assert len(found["not_measured"]) == len(study.cells("cifar", not_installed=True))
+
+
+def test_it_is_written_as_json(add, home):
+    add("cifar-cpu", "cifar10", "vanilla", seconds=1.0)
+    manifest.write("cifar-cpu")
+    written = json.loads((home / "results/cifar-cpu/manifest.json").read_text())
+    assert written == manifest.manifest("cifar-cpu")
+
+
+def test_an_unknown_profile_is_refused(home):
+    with pytest.raises(UserError, match="smok"):
+        manifest.manifest("smok")

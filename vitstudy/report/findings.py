@@ -1,0 +1,171 @@
+"""What was found on real data, in a dozen lines that are computed from the records.
+
+The README shows them. Every number in them is of the profile's committed records; where a row or a
+control is not measured, the line says less.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import pandas as pd
+
+from vitstudy import profiles, study
+from vitstudy.methods import METHODS
+from vitstudy.report import significance, tables, verdicts
+from vitstudy.report.significance import Difference
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One line: some of the papers' rows and, where there is one, the control of their gain."""
+
+    name: str
+    keys: tuple[str, ...]
+    control: str = ""
+    control_is: str = ""
+
+
+FINDINGS = (
+    Finding("Dynamic int8", ("dynamic",)),
+    Finding("FQ-ViT (W8A8, simulated)", ("fq-vit",), "fq-vit-minmax", "min/max at the same bits"),
+    Finding("LSQ at 4 bits (simulated)", ("lsq-w4",), "rounded-w4", "plain rounding"),
+    Finding(
+        "DiffQ on a quarter of the width (simulated)",
+        ("diffq",),
+        "small-as-diffq",
+        "a dense network of as many bytes",
+    ),
+    Finding("DeiT base", ("deit-base",), "token-labels", "the same token without a teacher"),
+    Finding("DeiT tiny", ("deit-tiny",), "tiny-labels", "the same network without a teacher"),
+    Finding(
+        "Pruning a tenth and a fifth",
+        ("vtp-r0.1", "vtp-r0.2"),
+        "continued-twice",
+        "the baseline trained as long",
+    ),
+    Finding(
+        "Nyström attention, m = 24, 32, 64",
+        ("nystrom-m24", "nystrom-m32", "nystrom-m64"),
+        "continued",
+        "the baseline trained as long",
+    ),
+    Finding("DeiT base with dynamic int8", ("deit-base+dynamic",), "deit-base", "DeiT base"),
+)
+
+
+def shown_profile() -> str:
+    """The profile of CIFAR with the most of the papers' rows measured, of several the largest."""
+    return max(("paper", "cifar", "cifar-cpu"), key=_rows_measured)
+
+
+def _rows_measured(profile: str) -> int:
+    known = profiles.get(profile)
+    cells = (
+        study.Cell(profile, dataset, method.key, known.seeds[0])
+        for dataset in known.datasets
+        for method in METHODS
+    )
+    return sum(
+        (record := study.read(cell)) is not None and record.status == "done" for cell in cells
+    )
+
+
+def lines(profile: str) -> list[str]:
+    """The findings on `profile` as lines of Markdown, without bullets."""
+    known = profiles.get(profile)
+    frames = [tables.compared(profile, which).set_index("key") for which in tables.TABLES]
+    ratios = [tables.ratios(profile, which).set_index("key") for which in tables.TABLES]
+    if any(pd.isna(frame.at["vanilla", "accuracy"]) for frame in frames):
+        return []
+    found = [_setting(known, frames)]
+    found += [_line(known, each, frames, ratios) for each in FINDINGS if _measured(each, frames)]
+    return [*found, _too_small(known, frames), _claims(profile)]
+
+
+def _measured(finding: Finding, frames: list[pd.DataFrame]) -> bool:
+    return all(pd.notna(frame.at[key, "difference"]) for frame in frames for key in finding.keys)
+
+
+def _setting(known: profiles.Profile, frames: list[pd.DataFrame]) -> str:
+    measured = " and ".join(f"{frame.at['vanilla', 'accuracy']:.2f}" for frame in frames)
+    printed = " and ".join(f"{frame.at['vanilla', 'accuracy_published']:.2f}" for frame in frames)
+    return (
+        f"**Setting.** {known.title}: vanilla has {measured} % on CIFAR-10 and CIFAR-100, the "
+        f"papers' pretrained ViT-B/16 {printed} %. What follows is against vanilla, in points on "
+        "CIFAR-10 / CIFAR-100, * where significant; in brackets, what the papers print."
+    )
+
+
+def _line(known, finding: Finding, frames, ratios) -> str:
+    parts = []
+    for key in finding.keys:
+        here = " / ".join(
+            f"{frame.at[key, 'difference']:+.2f}"
+            + (tables.SIGNIFICANT if frame.at[key, "significant"] else "")
+            for frame in frames
+        )
+        printed = " / ".join(f"{each.at[key, 'accuracy_change_published']:+.2f}" for each in ratios)
+        parts.append(f"{here} ({printed})")
+    said = f"**{finding.name}**: {'; '.join(parts)}"
+    if costs := _costs(finding.keys[-1], ratios):
+        said += f"; {costs}"
+    if gains := _gains(known, finding):
+        said += f". Over {finding.control_is}: {gains}"
+    return f"{said}."
+
+
+def _costs(key: str, ratios: list[pd.DataFrame]) -> str:
+    """File and CPU speed of the row on CIFAR-10, as shares of vanilla's."""
+    row, parts = ratios[0].loc[key], []
+    for column, what in (
+        ("size_ratio", "of the file"),
+        ("cpu_ratio", "times the images/s on the CPU"),
+    ):
+        if pd.isna(row[column]):
+            continue
+        printed = row[f"{column}_published"]
+        beside = "" if pd.isna(printed) else f" ({printed:.2f})"
+        parts.append(f"{row[column]:.2f}{beside} {what}")
+    return ", ".join(parts)
+
+
+def _gains(known: profiles.Profile, finding: Finding) -> str:
+    """How far the rows lie above their control, with the interval, on both data sets."""
+    if not finding.control:
+        return ""
+    parts = []
+    for key in finding.keys:
+        texts = []
+        for dataset in known.datasets:
+            found = significance.comparison(known.name, dataset).difference(key, finding.control)
+            if isinstance(found, Difference):
+                texts.append(f"{found.points:+.2f} ({found.low:+.2f} to {found.high:+.2f})")
+        if len(texts) == len(known.datasets):
+            parts.append(" / ".join(texts))
+    return "; ".join(parts)
+
+
+def _too_small(known: profiles.Profile, frames: list[pd.DataFrame]) -> str:
+    """Which rows cannot be told from vanilla."""
+    images = study.read(study.Cell(known.name, known.datasets[0], "vanilla", known.seeds[0]))
+    parts = []
+    for frame, title in zip(frames, tables.PUBLISHED_ON, strict=True):
+        small = frame[frame["significant"].eq(False)]["model"].tolist()
+        parts.append(f"{', '.join(small) or 'none'} ({title})")
+    return (
+        f"**Too small to call** with {images.test_images:,} test images and "
+        f"{'one seed' if len(known.seeds) == 1 else f'{len(known.seeds)} seeds'}, after Holm's "
+        f"correction: {'; '.join(parts)}."
+    )
+
+
+def _claims(profile: str) -> str:
+    """How many of the papers' claims hold, and which do not."""
+    frame = verdicts.claims(profile)
+    count = frame["finding"].value_counts()
+    numbers = ", ".join(f"{count.get(verdict, 0)} {verdict}" for verdict in verdicts.VERDICTS)
+    return (
+        f"**Of the papers' {len(frame)} claims**, on this profile: {numbers}; one by one in "
+        f"[claims.csv](results/{profile}/tables/claims.csv) and notebook `08_tables`."
+    )

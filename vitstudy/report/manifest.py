@@ -1,0 +1,87 @@
+"""What a profile's committed results took: on what, from which commit, how long, with what energy.
+
+Everything is read off the records and the timings; `tables.write` keeps it as
+`results/<profile>/manifest.json`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from vitstudy import files, profiles, speed, study
+from vitstudy.record import Record
+
+UNKNOWN_ENERGY = "no counter of the machine gave it"
+
+
+def manifest(profile: str) -> dict:
+    """Commits, lock hashes, machines, software, data and seconds of the profile's whole records.
+
+    `cells` has seconds (training apart), joules where a counter gave them, and the commit of each;
+    `not_measured` the cells of the profile that have no record of a success. Raises UserError for
+    an unknown profile.
+    """
+    every = study.cells(profile, not_installed=True)
+    done, absent = {}, []
+    # Rows and variants that are computed only by name count where they are there.
+    for cell in study.cells(profile, left_out=True, left_out_data=True, not_installed=True):
+        record = study.read(cell)
+        if record is not None and record.status == "done":
+            done[cell] = record
+        elif cell in every:
+            absent.append(str(cell))
+    records = list(done.values())
+    joules = [record.energy_joules for record in records if record.energy_joules]
+    return {
+        "profile": profile,
+        "title": profiles.get(profile).title,
+        "commits": _distinct(record.commit for record in records),
+        "lock_sha256": _distinct(record.lock_sha256 for record in records),
+        "cpus": _distinct(record.cpu for record in records),
+        "gpus": _distinct(record.gpu for record in records),
+        "threads": _distinct(record.threads for record in records),
+        "python": _distinct((record.versions or {}).get("python") for record in records),
+        "torch": _distinct((record.versions or {}).get("torch") for record in records),
+        "datasets": {cell.dataset: record.dataset_hash for cell, record in done.items()},
+        "first": min(_distinct(record.created for record in records), default=None),
+        "last": max(_distinct(record.created for record in records), default=None),
+        "seconds": round(sum(record.seconds or 0 for record in records), 2),
+        "energy_joules": _summed(joules) if joules else UNKNOWN_ENERGY,
+        "speed": [
+            {
+                name: run.get(name)
+                for name in ("started", "device", "cpu", "gpu", "threads", "busy_elsewhere")
+            }
+            | {"models": len(run["models"])}
+            for run in speed.read(profile)
+        ],
+        "cells": {
+            str(cell).removeprefix(f"{profile}/"): _cell(record) for cell, record in done.items()
+        },
+        "not_measured": absent,
+    }
+
+
+def _distinct(values: Iterable) -> list:
+    """The values that there are, each once, in order."""
+    return sorted({value for value in values if value is not None})
+
+
+def _summed(found: list[dict]) -> dict[str, float]:
+    names = _distinct(name for each in found for name in each)
+    return {name: round(sum(each.get(name, 0) for each in found), 2) for name in names}
+
+
+def _cell(record: Record) -> dict:
+    found = {
+        "seconds": record.seconds,
+        "training_seconds": record.training_seconds,
+        "images_seen": record.images_seen,
+        "commit": record.commit,
+    }
+    return found | ({"energy_joules": record.energy_joules} if record.energy_joules else {})
+
+
+def write(profile: str) -> None:
+    """Write `results/<profile>/manifest.json`."""
+    files.write_json(files.results(profile) / "manifest.json", manifest(profile))
