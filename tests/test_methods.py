@@ -62,7 +62,9 @@ def test_cells_come_after_their_parents_in_every_profile():
         known = profiles.get(name)
         here = {each.key for each in methods.available() if not methods.not_installed(each)}
         here -= set() if known.sweep else {each.key for each in methods.SWEEP}
-        assert len(seen) == len(here - set(known.leaves_out)) * 2 * len(known.seeds)
+        sets = len(set(known.datasets) - set(known.leaves_out_data))
+        seeds = len(here - set(known.leaves_out)) * len(known.seeds) + len(known.vanilla_seeds)
+        assert len(seen) == sets * seeds
 
 
 def test_variants_and_controls_stand_beneath_a_row_of_the_papers():

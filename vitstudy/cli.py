@@ -197,6 +197,17 @@ def speed(profile: str) -> None:
 
 
 @main.command()
+@click.option("--speed", is_flag=True, help="Time them in turn; nothing else should run meanwhile.")
+@click.option("--rounds", default=7, type=click.IntRange(1), help="Turns of the timing.")
+def costs(speed: bool, rounds: int) -> None:
+    """Count what the papers' rows cost at ViT-B/16's size, weights random: results/paper."""
+    from vitstudy import costs
+
+    costs.make(rounds if speed else None)
+    logging.getLogger("vitstudy").info("%s", costs.path().relative_to(files.root()))
+
+
+@main.command()
 @click.option("--count", is_flag=True, help="Count the networks that timm has again.")
 @click.option("--speed", is_flag=True, help="Time them in turn; nothing else should run meanwhile.")
 @click.option("--rounds", default=3, type=click.IntRange(1), help="Turns of the timing.")
@@ -285,10 +296,18 @@ def check_notebooks() -> None:
 
 
 @main.command()
-def refresh() -> None:
+@click.option(
+    "--from-records",
+    is_flag=True,
+    help="Only what follows from committed records: the README, the notebook on scales.",
+)
+def refresh(from_records: bool) -> None:
     """Write the committed notebooks' outputs and the README's numbers anew, from the digits."""
     from vitstudy import notebooks
     from vitstudy.report import readme
 
-    readme.refresh()
-    notebooks.refresh()
+    readme.refresh(made_here=not from_records)
+    if from_records:
+        notebooks.refresh_one("10_scales")
+    else:
+        notebooks.refresh()

@@ -1,0 +1,256 @@
+"""What the papers' rows cost at the papers' own scale: all that does not depend on the weights.
+
+Each row is built with random weights, written to a file by its own packer and counted from that
+file loaded again: bytes, parameters, multiply-accumulates. `results/paper/costs.csv` has them with
+what the papers print, and has no accuracy, since these weights have learned nothing. The files are
+not kept. Timings, which need an idle machine, are made only where asked for: in turn, in one
+process; `results/paper/costs_speed.json` has them whole, with the machine.
+"""
+
+from __future__ import annotations
+
+import logging
+import tempfile
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pandas as pd
+
+from vitstudy import data, files, methods, profiles
+from vitstudy.errors import UserError
+from vitstudy.methods import METHODS, Method
+
+if TYPE_CHECKING:
+    from torch import nn
+
+# torch is imported where something is built: who only reads what was found need not wait for it.
+
+log = logging.getLogger(__name__)
+
+PROFILE = "paper"
+BATCH = 8
+"""Of the images per second; iterations per second are of the profile's batch, as the papers'."""
+IN_ITERATIONS = ("vanilla", "deit-base")
+"""What is timed at that batch, too: the rows of one shape whose printed speeds differ."""
+COLUMNS = [
+    *("key", "model", "num_classes", "weights", "simulated", "weight_bits"),
+    *("size_published", "size_mib", "size_bytes", "parameters", "macs"),
+    *("gpu_speed_published", "cpu_speed_published"),
+    *("images_per_second", "images_per_second_low", "images_per_second_high", "images_ratio"),
+    *("iterations_per_second", "iterations_per_second_low", "iterations_per_second_high"),
+    *("iterations_ratio", "note"),
+]
+"""Sizes are published in MB, of 2^20 bytes as the papers count, speeds in iterations per second;
+`low` and `high` are the quartiles of the turns, a `ratio` is to vanilla at the same batch."""
+INSTEAD = {
+    "lsq": "rounded at random weights, steps not learned",
+    "fq_vit": "calibrated on random images",
+    "diffq": "no bits, so no size: training learns them; as printed, {bits:.2f} a parameter",
+    "tune": "every kind of dimension cut by the same share; gates cut unevenly",
+}
+"""What stands in the place of training and calibration, by the row's module."""
+OFF = {
+    "lsq": "all at {bits:.0f} bits is {whole:.1f}, but positions, norms, biases stay float",
+    "tune": "the printed one is {gone:.1%} below vanilla's",
+}
+"""What there is to say of a size that is not the printed one."""
+
+
+def path() -> Path:
+    return files.results(PROFILE) / "costs.csv"
+
+
+def speed_path() -> Path:
+    return files.results(PROFILE) / "costs_speed.json"
+
+
+def _found(wanted: Path) -> Path | None:
+    """`wanted`, or the committed file of that name where the study computes elsewhere."""
+    committed = files.REPOSITORY / "results" / PROFILE / wanted.name
+    return next((each for each in (wanted, committed) if each.exists()), None)
+
+
+def read() -> pd.DataFrame:
+    """What was counted, `COLUMNS`; raises UserError where nothing was, or the file is damaged."""
+    file = _found(path())
+    if file is None:
+        raise UserError(f"{path()} is absent; make it with 'python -m vitstudy costs'")
+    frame = pd.read_csv(file)
+    for column in COLUMNS:
+        if column not in frame:
+            raise UserError(f"{file} has no column {column!r}; valid: {', '.join(COLUMNS)}")
+    return frame[COLUMNS].fillna({"note": ""})
+
+
+def read_speed() -> dict | None:
+    """The interleaved timing of the rows and its machine; None where there is none."""
+    file = _found(speed_path())
+    return files.read_json(file) if file else None
+
+
+# -- counting -------------------------------------------------------------------------------------
+
+
+def count(method: Method, dataset: str, folder: Path) -> tuple[dict, nn.Module]:
+    """A row's costs, `COLUMNS` less its speeds and its note, and its model as reloaded."""
+    import torch
+
+    from vitstudy import measure, models, untrained
+
+    profile, spec = profiles.get(PROFILE), data.spec(dataset)
+    published = method.published[profile.datasets.index(dataset)]
+    file = folder / "model.safetensors"
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        made = untrained.build(method, profile.architecture, spec.num_classes, spec.channels)
+        models.save(made, file, method.packer)
+    model, size = models.load(file), file.stat().st_size
+    learned = method.weight_bits is None
+    return {
+        "key": method.key,
+        "model": method.title,
+        "num_classes": spec.num_classes,
+        "weights": "random",
+        "simulated": method.simulated,
+        "weight_bits": method.weight_bits,
+        "size_published": published.size,
+        "size_mib": None if learned else round(size / measure.MIB, 4),
+        "size_bytes": None if learned else size,
+        "parameters": measure.count_parameters(model),
+        "macs": measure.count_macs(model, profile.architecture.image_size, spec.channels),
+        "gpu_speed_published": published.gpu_speed,
+        "cpu_speed_published": published.cpu_speed,
+    }, model
+
+
+def make(rounds: int | None = None) -> pd.DataFrame:
+    """Count every row on both data sets and write `costs.csv`; what it then says.
+
+    rounds: turns of a timing of the rows with real arithmetic, which is written first; None keeps
+    the speeds that there are.
+    """
+    profile, rows, timed = profiles.get(PROFILE), [], {}
+    with tempfile.TemporaryDirectory() as folder:
+        for dataset in profile.datasets:
+            for method in METHODS:
+                log.info("counting %s for %s", method.key, data.spec(dataset).title)
+                row, model = count(method, dataset, Path(folder))
+                rows.append(row)
+                if rounds and dataset == profile.datasets[0] and not method.simulated:
+                    timed[method.key] = model
+    if rounds:
+        files.write_json(speed_path(), time(timed, rounds))
+    speeds = (files.read_json(speed_path()) or {}).get("models", {})
+    vanilla = {row["num_classes"]: row for row in rows if row["key"] == "vanilla"}
+    for row in rows:
+        notes = _notes(row, vanilla[row["num_classes"]])
+        row["note"] = "; ".join([*notes, *_add_speed(row, speeds)])
+    files.write_csv(path(), COLUMNS, rows)
+    return read()
+
+
+def _notes(row: dict, vanilla: dict) -> list[str]:
+    """What is special of a row, and why its cells are empty, but for those of speeds."""
+    kind, notes = methods.get(row["key"]).module.rpartition(".")[2], []
+    size, printed = row["size_mib"], row["size_published"]
+    facts = {}
+    if printed:
+        facts["bits"] = 8 * 2**20 * printed / row["parameters"]
+        facts["gone"] = 1 - printed / vanilla["size_published"]
+        facts["whole"] = (row["weight_bits"] or 0) * row["parameters"] / 8 / 2**20
+    if kind in INSTEAD:
+        notes.append(INSTEAD[kind].format(**facts))
+    if size and printed and round(size) != printed:
+        notes.append(f"{size / printed - 1:+.1%} off the printed size")
+        notes += [OFF[kind].format(**facts)] if kind in OFF else []
+    names = {"size": "size", "gpu_speed": "GPU speed", "cpu_speed": "CPU speed"}
+    absent = [words for name, words in names.items() if row[f"{name}_published"] is None]
+    return [*notes, f"not printed: {', '.join(absent)}"] if absent else notes
+
+
+def _add_speed(row: dict, speeds: dict[str, dict]) -> list[str]:
+    """Fill in the speeds that were measured; notes for those that were not."""
+    first = data.spec(profiles.get(PROFILE).datasets[0]).num_classes
+    if row["simulated"]:
+        return ["simulated: no speed"]
+    if row["num_classes"] != first:
+        return [f"speed: as with {first} classes, which differs in the head alone"]
+    if row["key"] not in speeds:
+        return ["speed not measured yet"]
+    for unit, found in speeds[row["key"]].items():
+        rate = f"{unit}_per_second"
+        row[rate], row[f"{unit}_ratio"] = found[rate], found["ratio"]
+        row[f"{rate}_low"], row[f"{rate}_high"] = found[f"{rate}_quartiles"]
+    if row["key"] in IN_ITERATIONS:
+        return []
+    return [f"iterations of the papers' batch: timed of {' and '.join(IN_ITERATIONS)} alone"]
+
+
+# -- timing ---------------------------------------------------------------------------------------
+
+
+def time(models: dict[str, nn.Module], rounds: int) -> dict:
+    """Time the models of the first data set, vanilla's among them, in turn in this process.
+
+    They are in memory at once, some 3 GB. Nothing else should run meanwhile; what others had of the
+    processors is written down, and told where it is much.
+    """
+    import torch
+
+    from vitstudy import measure, speed, study
+
+    started = datetime.now(UTC).isoformat(timespec="seconds")
+    profile = profiles.get(PROFILE)
+    spec, size = data.spec(profile.datasets[0]), profile.architecture.image_size
+    batches, pairs = {"images": BATCH, "iterations": profile.speed_batch}, {}
+    for unit, keys in (("images", models), ("iterations", IN_ITERATIONS)):
+        images = torch.zeros(batches[unit], spec.channels, size, size)
+        pairs |= {(key, unit): (models[key], images) for key in keys}
+    log.info("timing %d models in turn, %d rounds", len(models), rounds)
+    before = speed.busy_elsewhere()
+    turns = speed.interleave(pairs, rounds)
+    elsewhere = speed.share_of_others(before, speed.busy_elsewhere())
+    if elsewhere is not None and elsewhere > speed.DISTURBED:
+        log.warning(
+            "other processes had %.0f %% of the processors meanwhile: these speeds are not to be "
+            "trusted; measure again when the machine is idle",
+            100 * elsewhere,
+        )
+    found = {key: {} for key in models}
+    for (key, unit), each in turns.items():
+        base = turns["vanilla", unit]["images_per_second"]
+        found[key][unit] = _summary(unit, each, base, batches[unit])
+    return {
+        "started": started,
+        "commit": study.commit(),
+        "cpu": measure.cpu(),
+        "instruction_sets": measure.instruction_sets(),
+        "threads": torch.get_num_threads(),
+        "busy_elsewhere": elsewhere,
+        "torch": torch.__version__,
+        "weights": "random",
+        "num_classes": spec.num_classes,
+        "image_size": size,
+        "batch": batches,
+        "rounds": rounds,
+        "models": found,
+    }
+
+
+def _summary(unit: str, turns: dict, base: np.ndarray, batch: int) -> dict:
+    """Medians and quartiles of a model's turns, and of their ratios to vanilla's."""
+    rates = turns["images_per_second"]
+    shown, ratios = rates if unit == "images" else rates / batch, rates / base
+
+    def median_and_quartiles(name: str, values: np.ndarray) -> dict:
+        low, middle, high = (float(f"{v:.5g}") for v in np.percentile(values, [25, 50, 75]))
+        return {name: middle, f"{name}_quartiles": [low, high]}
+
+    return {
+        **median_and_quartiles(f"{unit}_per_second", shown),
+        **median_and_quartiles("ratio", ratios),
+        "latency_ms_p50": float(f"{1_000 * np.median(turns['single_seconds']):.5g}"),
+        "peak_mib": turns["peak_mib"],
+    }

@@ -1,0 +1,64 @@
+"""What the papers' rows cost at the papers' own scale, to be read: published beside counted."""
+
+from __future__ import annotations
+
+import pandas as pd
+
+from vitstudy import costs, data, profiles
+from vitstudy.errors import unknown
+from vitstudy.report.tables import FORMATS, TABLES, significant
+
+
+def readable(which: int) -> pd.DataFrame:
+    """The costs of Table 1's or 2's rows as text under headings; empty where there is nothing.
+
+    Weights are random: see `costs`. Raises UserError for another table, and where nothing was
+    counted.
+    """
+    if which not in TABLES:
+        raise unknown("table", which, TABLES)
+    classes = data.spec(profiles.get(costs.PROFILE).datasets[which - 1]).num_classes
+    frame = costs.read()
+    frame = frame[frame["num_classes"] == classes].reset_index(drop=True)
+    vanilla = frame.set_index("key").loc["vanilla"]
+    shown = {
+        "Model": frame["model"],
+        "Weight bits": _text(frame["weight_bits"], "{:.0f}".format, "-"),
+        "Parameters, M": _text(frame["parameters"] / 1e6, "{:.2f}".format),
+        "MACs, G": _text(frame["macs"] / 1e9, "{:.2f}".format),
+        "Size published, MB": _text(frame["size_published"], FORMATS["size_published"], "-"),
+        "Size, MiB": _text(frame["size_mib"], "{:.1f}".format),
+        "CPU ratio published": _text(
+            frame["cpu_speed_published"] / vanilla["cpu_speed_published"], "{:.2f}".format, "-"
+        ),
+        "CPU ratio to vanilla": _text(frame["images_ratio"], "{:.3f}".format),
+        "CPU, images/s": _text(frame["images_per_second"], significant),
+        "CPU published, it/s": _text(
+            frame["cpu_speed_published"], FORMATS["cpu_speed_published"], "-"
+        ),
+        "CPU, it/s": _text(frame["iterations_per_second"], significant),
+        "Note": frame["note"],
+    }
+    return pd.DataFrame(shown)
+
+
+def _text(values: pd.Series, write, absent: str = "") -> list[str]:
+    return [absent if pd.isna(value) else write(value) for value in values]
+
+
+def caption() -> str:
+    """What the counts are of, and on what machine, when and beside what the speeds were timed."""
+    said = (
+        "Counted from files with random weights; no accuracy can be had of them. Sizes are "
+        "published in MB of 2^20 bytes."
+    )
+    found = costs.read_speed()
+    if found is None:
+        return f"{said} Speeds are not measured yet."
+    batch, elsewhere = found["batch"], found["busy_elsewhere"]
+    beside = "" if elsewhere is None else f"; other processes had {elsewhere:.1%} of it meanwhile"
+    return (
+        f"{said} Speeds: {found['started'][:10]}, {found['cpu']}, {found['threads']} threads, "
+        f"torch {found['torch']}{beside}. Images/s at batch {batch['images']}, it/s at batch "
+        f"{batch['iterations']}; {found['rounds']} turns each, medians."
+    )
