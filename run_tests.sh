@@ -5,7 +5,8 @@ set -euo pipefail
 # shellcheck source=scripts/environment.sh
 source "$(dirname -- "${BASH_SOURCE[0]}")/scripts/environment.sh"
 find_python
-set_up papermill snakemake nbval pytest hypothesis ruff
+set_up papermill snakemake nbval pytest hypothesis xdist ruff
 cd -- "$root"
 "$PY" -m ruff check --quiet .
-exec "$PY" -m pytest "$@"
+# Side by side on every core, the tests of a file one after the other.
+exec "$PY" -m pytest -n auto --dist loadfile "$@"

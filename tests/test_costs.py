@@ -261,7 +261,19 @@ def test_published_and_counted_stand_side_by_side(timed):
     assert "it/s at batch 3; 2 turns each" in report.caption()
 
 
-def test_before_a_timing_the_caption_says_so(tiny):
+def test_lines_name_the_sizes_that_are_far_off_and_the_speeds_beside_the_print(timed):
+    frame = costs.read()
+    ratio = table(frame).loc["dynamic", "images_ratio"]
+    sizes, speeds = report.lines()
+    # Of a network so small no size is near: all that are printed are named, with how far off.
+    assert sizes.startswith("At the papers' own size, 0 of 22 printed file sizes are those of")
+    assert "0 within 1% of them; the others: Vanilla ViT -99." in sizes
+    assert f"Dynamic Quantization {ratio:.2f} (1.24), DeiT base" in speeds
+    assert "Vanilla" not in speeds and "Pruning" not in speeds  # pruning's is not printed
+
+
+def test_before_a_timing_the_lines_are_of_sizes_alone_and_the_caption_says_so(tiny):
+    assert len(report.lines()) == 1
     assert report.caption().endswith("Speeds are not measured yet.")
 
 

@@ -6,7 +6,10 @@ import pandas as pd
 
 from vitstudy import costs, data, profiles
 from vitstudy.errors import unknown
-from vitstudy.report.tables import FORMATS, TABLES, significant
+from vitstudy.report.tables import FORMATS, PUBLISHED_ON, TABLES, significant
+
+CLOSE = 0.01
+"""How far a size may be off the printed one, for a line not to name it."""
 
 
 def readable(which: int) -> pd.DataFrame:
@@ -62,3 +65,34 @@ def caption() -> str:
         f"torch {found['torch']}{beside}. Images/s at batch {batch['images']}, it/s at batch "
         f"{batch['iterations']}; {found['rounds']} turns each, medians."
     )
+
+
+def lines() -> list[str]:
+    """What the counts and timings say of the printed ones, a line each."""
+    frame = costs.read()
+    sized = frame.dropna(subset=["size_mib", "size_published"])
+    off = sized["size_mib"] / sized["size_published"] - 1
+    same = sized["size_mib"].round() == sized["size_published"]
+    far = off[~same & (off.abs() > CLOSE)]
+    named = [
+        f"{row.model} {off[index]:+.1%} ({row.num_classes} classes)"
+        for index, row in sized.loc[far.index].iterrows()
+    ]
+    said = [
+        f"At the papers' own size, {same.sum()} of {len(sized)} printed file sizes are those of the "
+        f"files to the megabyte, {len(sized) - same.sum() - len(far)} within {CLOSE:.0%} of them"
+        + (f"; the others: {', '.join(named)}." if named else ".")
+    ]
+    rows = frame[frame["num_classes"] == frame["num_classes"].iloc[0]].set_index("key")
+    printed = rows["cpu_speed_published"] / rows.loc["vanilla", "cpu_speed_published"]
+    timed = [
+        f"{row.model} {row.images_ratio:.2f} ({printed[key]:.2f})"
+        for key, row in rows.iterrows()
+        if key != "vanilla" and pd.notna(row.images_ratio) and pd.notna(printed[key])
+    ]
+    if timed:
+        said.append(
+            f"CPU speed against vanilla there, and as printed for {PUBLISHED_ON[0]}: "
+            f"{', '.join(timed)}."
+        )
+    return said
