@@ -93,6 +93,13 @@ def test_a_profile_is_timed_once_and_only_what_is_new_again(smoke):
         assert low <= found["images_per_second"] <= high
         if "vanilla" in key:
             assert found["ratio_to_vanilla"] == 1 and found["ratio_quartiles"] == [1, 1]
+    # An artifact that was made anew has no speed until it is timed.
+    cell = Cell("smoke", "digits", "vanilla", 0)
+    value = cell.record_path.read_text()
+    assert speed.latest(cell)["started"] == run["started"]
+    cell.record_path.write_text(json.dumps({**json.loads(value), "artifact_sha256": "0" * 64}))
+    assert speed.latest(cell) is None
+    cell.record_path.write_text(value)
     # Nothing new: nothing is timed, nothing written.
     before = path.stat().st_mtime_ns
     assert speed.run("smoke") == first

@@ -43,13 +43,22 @@ def read(profile: str) -> list[dict]:
     return (files.read_json(path(profile)) or {}).get("runs", [])
 
 
+def every(cell: Cell, device: str = "cpu") -> list[dict]:
+    """What each run found of `cell` on `device`, with the run's own facts, oldest first.
+
+    Only of the artifact that its record is of: the speed of one made anew since is nobody's.
+    """
+    record, found = study.read(cell), []
+    for run in read(cell.profile) if record else ():
+        model = run["models"].get(_key(cell))
+        if run["device"] == device and model and model["artifact_sha256"] == record.artifact_sha256:
+            found.append({**run, **model, "models": None})
+    return found
+
+
 def latest(cell: Cell, device: str = "cpu") -> dict | None:
-    """What the last run that had `cell` on `device` found, with the run's own facts; else None."""
-    for run in reversed(read(cell.profile)):
-        found = run["models"].get(_key(cell))
-        if run["device"] == device and found:
-            return {**run, **found, "models": None}
-    return None
+    """The last of `every` timing of `cell` on `device`; None where there is none."""
+    return next(reversed(every(cell, device)), None)
 
 
 def _key(cell: Cell) -> str:

@@ -79,9 +79,9 @@ def lines() -> list[str]:
         for index, row in sized.loc[far.index].iterrows()
     ]
     said = [
-        f"At the papers' own size, {same.sum()} of {len(sized)} printed file sizes are those of the "
-        f"files to the megabyte, {len(sized) - same.sum() - len(far)} within {CLOSE:.0%} of them"
-        + (f"; the others: {', '.join(named)}." if named else ".")
+        f"At the papers' own size, {same.sum()} of {len(sized)} printed file sizes are those of "
+        f"the files to the megabyte, {len(sized) - same.sum() - len(far)} within {CLOSE:.0%} of "
+        "them" + (f"; the others: {', '.join(named)}." if named else ".")
     ]
     rows = frame[frame["num_classes"] == frame["num_classes"].iloc[0]].set_index("key")
     printed = rows["cpu_speed_published"] / rows.loc["vanilla", "cpu_speed_published"]

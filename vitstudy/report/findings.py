@@ -164,8 +164,14 @@ def _claims(profile: str) -> str:
     """How many of the papers' claims hold, and which do not."""
     frame = verdicts.claims(profile)
     count = frame["finding"].value_counts()
-    numbers = ", ".join(f"{count.get(verdict, 0)} {verdict}" for verdict in verdicts.VERDICTS)
+    words = {
+        verdicts.HOLDS: "hold",
+        verdicts.PARTLY: "hold partly",
+        verdicts.FAILS: "do not hold",
+        verdicts.OPEN: "cannot be checked on it",
+    }
+    numbers = ", ".join(f"{count.get(verdict, 0)} {said}" for verdict, said in words.items())
     return (
-        f"**Of the papers' {len(frame)} claims**, on this profile: {numbers}; one by one in "
+        f"**Of the papers' {len(frame)} claims**, on this profile, {numbers}; one by one in "
         f"[claims.csv](results/{profile}/tables/claims.csv) and notebook `08_tables`."
     )

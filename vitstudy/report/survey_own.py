@@ -10,6 +10,7 @@ import pandas as pd
 from vitstudy import profiles, speed
 from vitstudy.methods import METHODS, VARIANTS
 from vitstudy.report import tables
+from vitstudy.study import Cell
 from vitstudy.survey import audit
 from vitstudy.survey.eer import UNITS, eer, mean_bits, quantities
 
@@ -72,11 +73,11 @@ def _eer(costs: dict, reference: dict, names: tuple[str, ...]) -> float:
 def _latency(profile: str, dataset: str, key: str) -> tuple[float, float] | None:
     """Milliseconds at batch 1 of a row's first seed and of vanilla's, in one run on the CPU."""
     seed = profiles.get(profile).seeds[0]
-    names = [f"{dataset}/{each}/seed{seed}" for each in (key, "vanilla")]
-    for run in reversed(speed.read(profile)):
-        if run["device"] == "cpu" and all(name in run["models"] for name in names):
-            own, vanilla = (run["models"][name]["latency_ms_p50"] for name in names)
-            return own, vanilla
+    own, vanilla = (speed.every(Cell(profile, dataset, each, seed)) for each in (key, "vanilla"))
+    for found in reversed(own):
+        for beside in vanilla:
+            if beside["started"] == found["started"]:
+                return found["latency_ms_p50"], beside["latency_ms_p50"]
     return None
 
 

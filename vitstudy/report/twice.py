@@ -9,6 +9,7 @@ import pandas as pd
 from vitstudy import data, profiles, speed
 from vitstudy.report import published
 from vitstudy.report.conditions import VANILLA, Measured
+from vitstudy.study import Cell
 
 STUDENT = "deit-base"
 DEVICES = {"GPU": ("gpu_speed", "cuda"), "CPU": ("cpu_speed", "cpu")}
@@ -52,16 +53,14 @@ def scatter(profile: str) -> pd.DataFrame:
     Published: vanilla in Tables 1 and 2. Measured: vanilla in every interleaved run of the profile,
     on either data set. `factor` is the fastest over the slowest.
     """
-    rows = []
+    known, rows = profiles.get(profile), []
     for device, (field, name) in DEVICES.items():
         printed = [getattr(published.printed(VANILLA, which), field) for which in (1, 2)]
         rows.append(_spread(f"published, {device}", printed))
         timed = [
             found["iterations_per_second"]
-            for run in speed.read(profile)
-            if run["device"] == name
-            for key, found in run["models"].items()
-            if key.split("/")[1] == VANILLA
+            for dataset in known.datasets
+            for found in speed.every(Cell(profile, dataset, VANILLA, known.seeds[0]), name)
         ]
         rows.append(_spread(f"measured, {device}", timed))
     return pd.DataFrame(rows)
