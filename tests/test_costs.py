@@ -132,14 +132,14 @@ def test_a_tenth_and_a_fifth_of_all_parameters_are_cut(tiny):
 
 def test_every_layer_loses_the_same_share_and_no_smaller_one_would_do():
     shape = slim.Shape(width=192, depth=3, heads=3, head_dim=64, hidden=768)
-    masks = untrained.uniform(shape, 0.2)
+    masks = untrained.uniform_masks(shape, 0.2)
     for kind in slim.KINDS:
         assert len({int(masks[f"blocks.{index}.{kind}"].sum()) for index in range(3)}) == 1
     kept = masks["blocks.0.hidden"].double().mean().item()
     assert masks["blocks.0.mlp_input"].double().mean() == pytest.approx(kept, abs=1 / 192)
     assert slim.removed(masks, shape) >= 0.2
     assert slim.removed(slim.uniform(shape, kept + 1 / 768), shape) < 0.2
-    assert slim.removed(untrained.uniform(shape, 0), shape) == 0
+    assert slim.removed(untrained.uniform_masks(shape, 0), shape) == 0
 
 
 @pytest.mark.parametrize("key", sorted({*KEYS} - {"diffq"}))
@@ -228,6 +228,11 @@ def test_speeds_are_of_real_arithmetic_in_turn_with_vanilla_and_kept(timed):
     assert "speed" not in frame.loc["vanilla", "note"]
     assert "timed of vanilla and deit-base alone" in frame.loc["nystrom-m64", "note"]
     assert table(timed, 100)[SPEEDS].isna().all(axis=None)
+    # What was timed of a network that was counted otherwise is not this one's speed.
+    changed = {**found["models"]["dynamic"], "counted": {**found["models"]["dynamic"]["counted"]}}
+    changed["counted"]["macs"] += 1
+    row = {**frame.loc["dynamic"].to_dict(), "key": "dynamic", "num_classes": 10}
+    assert costs._add_speed(row, {"dynamic": changed}) == ["speed not measured yet"]
     # Counted again, without timing: nothing changes.
     before = costs.path().read_text(), costs.speed_path().read_text()
     costs.make()
@@ -238,7 +243,7 @@ def test_a_busy_machine_is_told(tiny, monkeypatch, caplog):
     monkeypatch.setattr(speed, "share_of_others", lambda before, after: 0.5)
     models_ = {key: models.build(TINY.architecture, 10, 3).eval() for key in costs.IN_ITERATIONS}
     with caplog.at_level("WARNING", "vitstudy"):
-        found = costs.time(models_, 1)
+        found = costs.timing(models_, 1)
     assert found["busy_elsewhere"] == 0.5
     assert "other processes had 50 % of the processors" in caplog.text
 
@@ -264,11 +269,13 @@ def test_published_and_counted_stand_side_by_side(timed):
 def test_lines_name_the_sizes_that_are_far_off_and_the_speeds_beside_the_print(timed):
     frame = costs.read()
     ratio = table(frame).loc["dynamic", "images_ratio"]
+    at_their_batch = table(frame).loc["deit-base", "iterations_ratio"]
     sizes, speeds = report.lines()
     # Of a network so small no size is near: all that are printed are named, with how far off.
     assert sizes.startswith("At the papers' own size, 0 of 22 printed file sizes are those of")
     assert "0 within 1% of them; the others: Vanilla ViT -99." in sizes
-    assert f"Dynamic Quantization {ratio:.2f} (1.24), DeiT base" in speeds
+    assert f"at batch 8 Dynamic Quantization {ratio:.2f} (1.24), DeiT base + Dynamic" in speeds
+    assert f"at batch 3 DeiT base {at_their_batch:.2f} (1.92)" in speeds
     assert "Vanilla" not in speeds and "Pruning" not in speeds  # pruning's is not printed
 
 
@@ -288,16 +295,35 @@ def test_nothing_counted_says_which_command_counts(home, monkeypatch):
         costs.read()
 
 
-def test_a_damaged_count_is_one_line(home):
-    files.write(costs.path(), "key,model\nvanilla,Vanilla ViT\n")
-    with pytest.raises(UserError, match=r"costs\.csv has no column 'num_classes'"):
+@pytest.mark.parametrize(
+    ("content", "told"),
+    [
+        (b"key,model\nvanilla,Vanilla ViT\n", r"costs\.csv has no column 'num_classes'"),
+        (b"", r"costs\.csv is damaged: No columns"),
+        (b'key,model\n"vanilla', r"costs\.csv is damaged: Error tokenizing"),
+        (b"\xff\xfe\x00", r"costs\.csv is damaged: 'utf-8' codec"),
+    ],
+    ids=["columns", "empty", "quote", "encoding"],
+)
+def test_a_damaged_count_is_one_line(home, content, told):
+    files.write(costs.path(), content)
+    with pytest.raises(UserError, match=told) as raised:
         costs.read()
+    assert "\n" not in str(raised.value)
+
+
+@pytest.mark.parametrize("content", ["", "{}", '{"models": {}}'], ids=["empty", "none", "partial"])
+def test_a_damaged_timing_is_one_line(tiny, content):
+    files.write(costs.speed_path(), content)
+    with pytest.raises(UserError, match=r"costs_speed\.json is damaged"):
+        report.caption()
 
 
 @pytest.mark.parametrize(
     ("arguments", "told"),
     [
         (["--rounds", "0"], "--rounds"),
+        (["--rounds", "2"], "--speed"),
         (["--speed", "--rounds", "many"], "--rounds"),
         (["--fast"], "--fast"),
         (["digits"], "digits"),
@@ -337,7 +363,7 @@ def test_a_size_that_is_not_the_printed_one_is_said_with_what_is_known_of_it():
         "-2.1% off the printed size; the printed one is 8.0% below vanilla's" in notes["vtp-r0.1"]
     )
     assert "the printed one is 22.3% below vanilla's" in notes["vtp-r0.2"]
-    assert "as printed, 3.04 a parameter" in notes["diffq"]
+    assert "printed: 3.0 a parameter" in notes["diffq"]
     assert not notes[["vanilla", "dynamic", "deit-tiny"]].str.contains("off the").any()
 
 

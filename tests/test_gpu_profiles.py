@@ -1,7 +1,8 @@
 """The profiles of a GPU in a tiny form: the papers' thirteen rows end to end, on any machine.
 
-Sizes, steps and images are few; whatever else a profile says, bfloat16 and compilation included,
-is its own. The weights that `paper` starts from are made here, in the files that it looks for.
+Sizes, steps and images are few, the images are digits; whatever else a profile says, bfloat16
+included, is its own. Without a GPU nothing is compiled. The weights that `paper` starts from are
+made here, in the files that it looks for.
 """
 
 import shutil

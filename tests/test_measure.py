@@ -100,10 +100,12 @@ def test_the_machine_is_named():
 def powercap(folder, **microjoules):
     for position, (name, spent) in enumerate(microjoules.items()):
         place = folder / f"intel-rapl:{position}"
-        (place / f"intel-rapl:{position}:0").mkdir(parents=True, exist_ok=True)
-        (place / "name").write_text(f"{name}\n")
-        (place / "energy_uj").write_text(f"{spent}\n")
-        (place / "max_energy_range_uj").write_text("1000000000\n")
+        part = folder / f"intel-rapl:{position}:0"  # lies beside it, as in sysfs
+        for each, told in ((place, name), (part, f"{name}_core")):
+            each.mkdir(parents=True, exist_ok=True)
+            (each / "name").write_text(f"{told}\n")
+            (each / "energy_uj").write_text(f"{spent}\n")
+            (each / "max_energy_range_uj").write_text("1000000000\n")
 
 
 def test_energy_is_what_the_processors_counters_counted(tmp_path, monkeypatch):

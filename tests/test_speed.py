@@ -99,6 +99,9 @@ def test_a_profile_is_timed_once_and_only_what_is_new_again(smoke):
     assert speed.latest(cell)["started"] == run["started"]
     cell.record_path.write_text(json.dumps({**json.loads(value), "artifact_sha256": "0" * 64}))
     assert speed.latest(cell) is None
+    # Nor has what was timed beside it: a ratio is to the vanilla model of now.
+    assert speed.latest(Cell("smoke", "digits", "dynamic", 0)) is None
+    assert speed.latest(Cell("smoke", "digit-pairs", "dynamic", 0))["started"] == run["started"]
     cell.record_path.write_text(value)
     # Nothing new: nothing is timed, nothing written.
     before = path.stat().st_mtime_ns

@@ -198,12 +198,14 @@ def speed(profile: str) -> None:
 
 @main.command()
 @click.option("--speed", is_flag=True, help="Time them in turn; nothing else should run meanwhile.")
-@click.option("--rounds", default=7, type=click.IntRange(1), help="Turns of the timing.")
-def costs(speed: bool, rounds: int) -> None:
+@click.option("--rounds", type=click.IntRange(1), help="Turns of the timing; 7 if not given.")
+def costs(speed: bool, rounds: int | None) -> None:
     """Count what the papers' rows cost at ViT-B/16's size, weights random: results/paper."""
     from vitstudy import costs
 
-    costs.make(rounds if speed else None)
+    if rounds and not speed:
+        raise click.UsageError("--rounds counts the turns of a timing: give --speed too")
+    costs.make((rounds or costs.ROUNDS) if speed else None)
     logging.getLogger("vitstudy").info("%s", costs.path().relative_to(files.root()))
 
 
@@ -302,7 +304,10 @@ def check_notebooks() -> None:
     help="Only what follows from committed records: the README, the notebook on scales.",
 )
 def refresh(from_records: bool) -> None:
-    """Write the committed notebooks' outputs and the README's numbers anew, from the digits."""
+    """Write the committed notebooks' outputs and the README's numbers anew.
+
+    What is of the digits needs their study, made from nothing in this folder.
+    """
     from vitstudy import notebooks
     from vitstudy.report import readme
 

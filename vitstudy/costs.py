@@ -30,6 +30,8 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 PROFILE = "paper"
+ROUNDS = 7
+"""Turns of a timing, where nobody says how many."""
 BATCH = 8
 """Of the images per second; iterations per second are of the profile's batch, as the papers'."""
 IN_ITERATIONS = ("vanilla", "deit-base")
@@ -44,10 +46,12 @@ COLUMNS = [
 ]
 """Sizes are published in MB, of 2^20 bytes as the papers count, speeds in iterations per second;
 `low` and `high` are the quartiles of the turns, a `ratio` is to vanilla at the same batch."""
+COUNTED = ("size_bytes", "parameters", "macs")
+"""By which a timing knows the network again that it is of."""
 INSTEAD = {
     "lsq": "rounded at random weights, steps not learned",
     "fq_vit": "calibrated on random images",
-    "diffq": "no bits, so no size: training learns them; as printed, {bits:.2f} a parameter",
+    "diffq": "no bits, so no size: training learns them; printed: {printed_bits:.1f} a parameter",
     "tune": "every kind of dimension cut by the same share; gates cut unevenly",
 }
 """What stands in the place of training and calibration, by the row's module."""
@@ -77,7 +81,10 @@ def read() -> pd.DataFrame:
     file = _found(path())
     if file is None:
         raise UserError(f"{path()} is absent; make it with 'python -m vitstudy costs'")
-    frame = pd.read_csv(file)
+    try:
+        frame = pd.read_csv(file)
+    except ValueError as error:  # pandas' own errors and those of the encoding are such
+        raise UserError(f"{file} is damaged: {' '.join(str(error).split())}") from error
     for column in COLUMNS:
         if column not in frame:
             raise UserError(f"{file} has no column {column!r}; valid: {', '.join(COLUMNS)}")
@@ -85,9 +92,17 @@ def read() -> pd.DataFrame:
 
 
 def read_speed() -> dict | None:
-    """The interleaved timing of the rows and its machine; None where there is none."""
+    """The interleaved timing of the rows and its machine; None where there is none.
+
+    Raises UserError where the file is damaged.
+    """
     file = _found(speed_path())
-    return files.read_json(file) if file else None
+    if file is None:
+        return None
+    found = files.read_json(file)
+    if not found or not found.keys() >= {"started", "cpu", "batch", "rounds", "models"}:
+        raise UserError(f"{file} is damaged; make it with 'python -m vitstudy costs --speed'")
+    return found
 
 
 # -- counting -------------------------------------------------------------------------------------
@@ -131,7 +146,7 @@ def make(rounds: int | None = None) -> pd.DataFrame:
     rounds: turns of a timing of the rows with real arithmetic, which is written first; None keeps
     the speeds that there are.
     """
-    profile, rows, timed = profiles.get(PROFILE), [], {}
+    profile, rows, timed, counted = profiles.get(PROFILE), [], {}, {}
     with tempfile.TemporaryDirectory() as folder:
         for dataset in profile.datasets:
             for method in METHODS:
@@ -140,9 +155,13 @@ def make(rounds: int | None = None) -> pd.DataFrame:
                 rows.append(row)
                 if rounds and dataset == profile.datasets[0] and not method.simulated:
                     timed[method.key] = model
+                    counted[method.key] = {name: row[name] for name in COUNTED}
     if rounds:
-        files.write_json(speed_path(), time(timed, rounds))
-    speeds = (files.read_json(speed_path()) or {}).get("models", {})
+        found = timing(timed, rounds)
+        for key, facts in counted.items():
+            found["models"][key]["counted"] = facts
+        files.write_json(speed_path(), found)
+    speeds = (read_speed() or {}).get("models", {})
     vanilla = {row["num_classes"]: row for row in rows if row["key"] == "vanilla"}
     for row in rows:
         notes = _notes(row, vanilla[row["num_classes"]])
@@ -157,7 +176,8 @@ def _notes(row: dict, vanilla: dict) -> list[str]:
     size, printed = row["size_mib"], row["size_published"]
     facts = {}
     if printed:
-        facts["bits"] = 8 * 2**20 * printed / row["parameters"]
+        facts["bits"] = row["weight_bits"]
+        facts["printed_bits"] = 8 * 2**20 * printed / row["parameters"]
         facts["gone"] = 1 - printed / vanilla["size_published"]
         facts["whole"] = (row["weight_bits"] or 0) * row["parameters"] / 8 / 2**20
     if kind in INSTEAD:
@@ -177,9 +197,11 @@ def _add_speed(row: dict, speeds: dict[str, dict]) -> list[str]:
         return ["simulated: no speed"]
     if row["num_classes"] != first:
         return [f"speed: as with {first} classes, which differs in the head alone"]
-    if row["key"] not in speeds:
-        return ["speed not measured yet"]
-    for unit, found in speeds[row["key"]].items():
+    timed = speeds.get(row["key"], {})
+    if timed.get("counted") != {name: row[name] for name in COUNTED}:
+        return ["speed not measured yet"]  # or of what was another network then
+    for unit in timed.keys() - {"counted"}:
+        found = timed[unit]
         rate = f"{unit}_per_second"
         row[rate], row[f"{unit}_ratio"] = found[rate], found["ratio"]
         row[f"{rate}_low"], row[f"{rate}_high"] = found[f"{rate}_quartiles"]
@@ -191,8 +213,8 @@ def _add_speed(row: dict, speeds: dict[str, dict]) -> list[str]:
 # -- timing ---------------------------------------------------------------------------------------
 
 
-def time(models: dict[str, nn.Module], rounds: int) -> dict:
-    """Time the models of the first data set, vanilla's among them, in turn in this process.
+def timing(models: dict[str, nn.Module], rounds: int) -> dict:
+    """The models of the first data set, vanilla's among them, timed in turn in this process.
 
     They are in memory at once, some 3 GB. Nothing else should run meanwhile; what others had of the
     processors is written down, and told where it is much.
@@ -209,15 +231,7 @@ def time(models: dict[str, nn.Module], rounds: int) -> dict:
         images = torch.zeros(batches[unit], spec.channels, size, size)
         pairs |= {(key, unit): (models[key], images) for key in keys}
     log.info("timing %d models in turn, %d rounds", len(models), rounds)
-    before = speed.busy_elsewhere()
-    turns = speed.interleave(pairs, rounds)
-    elsewhere = speed.share_of_others(before, speed.busy_elsewhere())
-    if elsewhere is not None and elsewhere > speed.DISTURBED:
-        log.warning(
-            "other processes had %.0f %% of the processors meanwhile: these speeds are not to be "
-            "trusted; measure again when the machine is idle",
-            100 * elsewhere,
-        )
+    turns, elsewhere = speed.interleave_watched(pairs, rounds, speed_path())
     found = {key: {} for key in models}
     for (key, unit), each in turns.items():
         base = turns["vanilla", unit]["images_per_second"]

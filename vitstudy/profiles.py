@@ -135,8 +135,8 @@ SCORES_AT_A_TENTH = tuple(
     for cut in ("-cut", "")
 )
 
-# Variants that no claim of the papers asks for and that take training, or more than a minute: of
-# what they show, the digits have every one. A profile that trains for hours computes them by name.
+# Variants that no claim of the papers asks for. Where all that is trained takes hours they are
+# computed by name; the digits have nearly all of them.
 FURTHER_VARIANTS = (
     *("fq-vit-ptf", "fq-vit-lis", "fq-vit-w6m3-ptf", "fq-vit-w6m3-lis"),
     *("lsq-w8", "lsq-w4a4", "lsq-w3a3", "lsq-w2a2", "diffq-gaussian", "small-as-diffq-finetuned"),

@@ -10,6 +10,7 @@ import hashlib
 import logging
 import os
 import time
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -46,13 +47,20 @@ def read(profile: str) -> list[dict]:
 def every(cell: Cell, device: str = "cpu") -> list[dict]:
     """What each run found of `cell` on `device`, with the run's own facts, oldest first.
 
-    Only of the artifact that its record is of: the speed of one made anew since is nobody's.
+    Only of the artifact that its record is of, beside the vanilla model that has a record now: the
+    speed of one made anew since is nobody's.
     """
-    record, found = study.read(cell), []
-    for run in read(cell.profile) if record else ():
-        model = run["models"].get(_key(cell))
-        if run["device"] == device and model and model["artifact_sha256"] == record.artifact_sha256:
-            found.append({**run, **model, "models": None})
+    vanilla = replace(cell, method="vanilla")
+    now = {_key(each): study.read(each) for each in (cell, vanilla)}
+    found = []
+    for run in read(cell.profile) if now[_key(cell)] else ():
+        models = {key: run["models"][key] for key in now if key in run["models"]}
+        same = all(
+            now[key] and model["artifact_sha256"] == now[key].artifact_sha256
+            for key, model in models.items()
+        )
+        if run["device"] == device and _key(cell) in models and same:
+            found.append({**run, **models[_key(cell)], "models": None})
     return found
 
 
@@ -146,18 +154,8 @@ def _measure(profile: profiles.Profile, cells: list[Cell], device: str) -> dict:
             dataset = data.load(cell.dataset, profile.limit)
             images = dataset.test.images[: profile.speed_batch].to(device)
             inputs[cell.dataset] = dataset.normalise(images, profile.architecture.image_size)
-    before = busy_elsewhere()
-    turns = interleave(
-        {_key(cell): (loaded[cell], inputs[cell.dataset]) for cell in cells}, profile.speed_rounds
-    )
-    elsewhere = share_of_others(before, busy_elsewhere())
-    if elsewhere is not None and elsewhere > DISTURBED:
-        log.warning(
-            "other processes had %.0f %% of the processors meanwhile: these speeds are not to be "
-            "trusted; remove %s and measure again when the machine is idle",
-            100 * elsewhere,
-            path(profile.name),
-        )
+    pairs = {_key(cell): (loaded[cell], inputs[cell.dataset]) for cell in cells}
+    turns, elsewhere = interleave_watched(pairs, profile.speed_rounds, path(profile.name))
     found = {}
     for cell in cells:
         base = turns[f"{cell.dataset}/vanilla/seed{cell.seed}"]
@@ -177,6 +175,26 @@ def _measure(profile: profiles.Profile, cells: list[Cell], device: str) -> dict:
         "rounds": profile.speed_rounds,
         "models": found,
     }
+
+
+def interleave_watched(
+    pairs: dict[str, tuple[nn.Module, torch.Tensor]], rounds: int, kept: Path
+) -> tuple[dict[str, dict], float | None]:
+    """`interleave`, and the share of the processors that others had meanwhile, None if unknown.
+
+    Where that is too much, a warning says that what is then `kept` is not to be trusted.
+    """
+    before = busy_elsewhere()
+    turns = interleave(pairs, rounds)
+    elsewhere = share_of_others(before, busy_elsewhere())
+    if elsewhere is not None and elsewhere > DISTURBED:
+        log.warning(
+            "other processes had %.0f %% of the processors meanwhile: these speeds are not to be "
+            "trusted; remove %s and measure again when the machine is idle",
+            100 * elsewhere,
+            kept,
+        )
+    return turns, elsewhere
 
 
 def interleave(pairs: dict[str, tuple[nn.Module, torch.Tensor]], rounds: int) -> dict[str, dict]:

@@ -37,6 +37,8 @@ from vitstudy.record import SCHEMA, Record
 
 log = logging.getLogger(__name__)
 
+MOST_WATTS = 1_000
+"""Of a processor: how soon an energy counter may have started again more than once."""
 LIKELIEST = 5
 """Classes kept of every test image's prediction."""
 
@@ -479,6 +481,7 @@ def _compute(cell: Cell, parents: dict[str, str]) -> Record:
     record = _blank(cell, parents, "done")  # the sources as they are now, not after the training
     if _is_main():
         _forget_others_checkpoints(cell, record.fingerprint)
+        resumed = any(cell.checkpoints.glob("stage*.pt"))
         for path in (cell.artifact_path, cell.predictions_path, cell.analysis_path):
             files.forget_partial(path)
         files.forget_partial(cell.record_path)
@@ -502,7 +505,13 @@ def _compute(cell: Cell, parents: dict[str, str]) -> Record:
             files.write(cell.analysis_path, _npz(module.analyse(context, model)))
             record.analysis_sha256 = files.sha256(cell.analysis_path)
     record.seconds = round(time.monotonic() - started, 2)
-    record.energy_joules = measure.energy_between(counters, measure.energy_counters())
+    if not resumed:  # else it would be that of the end alone
+        once = {
+            name: (joules, most)
+            for name, (joules, most) in counters.items()
+            if most > MOST_WATTS * record.seconds
+        }
+        record.energy_joules = measure.energy_between(once, measure.energy_counters())
     record.created = _now()
     files.write_json(cell.record_path, record.to_json())
     shutil.rmtree(cell.checkpoints, ignore_errors=True)

@@ -24,7 +24,7 @@ from vitstudy.quantization import diffq, dynamic, fq_vit, lsq
 CALIBRATION_IMAGES = 8
 
 
-def uniform(shape: Shape, r: float) -> Masks:
+def uniform_masks(shape: Shape, r: float) -> Masks:
     """Masks that leave the same share of every kind of dimension, so that r of all parameters go.
 
     The share is the greatest, in steps of one dimension of the MLP, at which at least r go. Raises
@@ -41,8 +41,8 @@ def uniform(shape: Shape, r: float) -> Masks:
 def build(method: Method, architecture: Architecture, num_classes: int, channels: int) -> nn.Module:
     """The network of a row, in evaluation mode, its weights from torch's global generator.
 
-    What is cut is cut `uniform`ly, and what is calibrated sees random images. Raises ValueError for
-    a row of a module that is not known here.
+    What is cut loses the same share of every kind, and what is calibrated sees random images.
+    Raises ValueError for a row of a module that is not known here.
     """
     options, classes = method.options, (num_classes, channels)
 
@@ -73,7 +73,7 @@ def build(method: Method, architecture: Architecture, num_classes: int, channels
             return deit.build(shape, *classes).eval()
         case "pruning.cut":
             whole = parent()
-            return slim.slim(whole, uniform(slim.shape_of(whole), options["r"]))
+            return slim.slim(whole, uniform_masks(slim.shape_of(whole), options["r"]))
         case "pruning.tune":
             return parent()
         case "attention.nystrom":

@@ -38,9 +38,29 @@ def test_a_line_has_the_difference_the_print_the_file_and_the_speed(measured):
     measured(dynamic=12)
     found = line(findings.lines("cifar-cpu"), "Dynamic int8")
     assert found == (
-        "**Dynamic int8**: -2.00 / -2.00 (-0.21 / -2.00); 0.50 (0.26) of the file, "
+        "**Dynamic int8**: -2.00 / -2.00 (-0.21 / -2.00), 0.50 (0.26) of the file, "
         "1.50 (1.24) times the images/s on the CPU."
     )
+
+
+def test_rows_of_one_line_have_each_its_own_costs(measured, add_speed):
+    measured(**{"vtp-r0.1": 11, "vtp-r0.2": 14})
+    speeds = {"vanilla": (2.0, 1.0), "vtp-r0.1": (2.2, 1.1), "vtp-r0.2": (2.6, 1.3)}
+    add_speed("cifar-cpu", {f"cifar10/{key}/seed0": pair for key, pair in speeds.items()})
+    assert line(findings.lines("cifar-cpu"), "Pruning") == (
+        "**Pruning a tenth and a fifth**: "
+        "-1.00 / -1.00 (-10.58 / -18.41), 0.50 (0.92) of the file, 1.10 times the images/s on the "
+        "CPU; -4.00 / -4.00 (-18.38 / -28.60), 0.50 (0.78) of the file, 1.30 times the images/s "
+        "on the CPU. Its control, the baseline trained as long, is not measured."
+    )
+
+
+def test_of_several_seeds_those_that_were_run_are_counted(add, add_predictions):
+    for dataset in DATASETS:
+        for key in ("vanilla", "dynamic"):
+            add("cifar", dataset, key, seed=1)
+            add_predictions(Cell("cifar", dataset, key, 1), LABELS, LABELS)
+    assert "with 100 test images and one seed" in findings.lines("cifar")[-2]
 
 
 def test_a_gain_is_over_its_control_with_its_interval(measured):

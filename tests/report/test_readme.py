@@ -6,7 +6,7 @@ import pytest
 
 from vitstudy import files
 from vitstudy.errors import UserError
-from vitstudy.report import readme
+from vitstudy.report import readme, scales
 
 
 @pytest.fixture(autouse=True)
@@ -17,8 +17,8 @@ def committed_records(home, monkeypatch):
 
 def test_readme_says_what_the_committed_summary_and_records_say():
     made = readme.made_part(readme.path().read_text())
-    assert made == readme.render(files.read_json(readme.summary_path())), (
-        "README.md is stale: run python -m vitstudy refresh"
+    assert made == readme.render(files.read_json(scales.SUMMARY)), (
+        "README.md is stale: run python -m vitstudy refresh --from-records"
     )
 
 
@@ -36,7 +36,7 @@ def test_paths_that_the_readme_names_exist():
 
 
 def test_changed_summary_makes_the_readme_stale():
-    summary = files.read_json(readme.summary_path())
+    summary = files.read_json(scales.SUMMARY)
     changed = {**summary, "seconds": summary["seconds"] + 60}
     assert readme.made_part(readme.path().read_text()) != readme.render(changed)
 

@@ -380,7 +380,7 @@ def test_figures_draw_what_is_measured_and_name_every_row(given_):
 
 # -- what is committed ----------------------------------------------------------------------------
 
-AGAIN = "stale: run python -m vitstudy refresh"
+AGAIN = "stale: run python -m vitstudy refresh --from-records"
 
 
 @pytest.fixture(scope="module")

@@ -13,7 +13,7 @@ CLOSE = 0.01
 
 
 def readable(which: int) -> pd.DataFrame:
-    """The costs of Table 1's or 2's rows as text under headings; empty where there is nothing.
+    """The costs of Table 1's or 2's rows as text under headings, an empty cell where there is none.
 
     Weights are random: see `costs`. Raises UserError for another table, and where nothing was
     counted.
@@ -85,14 +85,21 @@ def lines() -> list[str]:
     ]
     rows = frame[frame["num_classes"] == frame["num_classes"].iloc[0]].set_index("key")
     printed = rows["cpu_speed_published"] / rows.loc["vanilla", "cpu_speed_published"]
-    timed = [
-        f"{row.model} {row.images_ratio:.2f} ({printed[key]:.2f})"
-        for key, row in rows.iterrows()
-        if key != "vanilla" and pd.notna(row.images_ratio) and pd.notna(printed[key])
-    ]
-    if timed:
+    found, timed = costs.read_speed(), {"images": [], "iterations": []}
+    for key, row in rows.iterrows():
+        if key == "vanilla" or pd.isna(printed[key]):
+            continue
+        unit = "images" if pd.isna(row.iterations_ratio) else "iterations"  # the papers' batch
+        if pd.notna(row[f"{unit}_ratio"]):
+            timed[unit].append(f"{row.model} {row[f'{unit}_ratio']:.2f} ({printed[key]:.2f})")
+    if any(timed.values()):
+        parts = [
+            f"at batch {found['batch'][unit]} {', '.join(named)}"
+            for unit, named in timed.items()
+            if named
+        ]
         said.append(
             f"CPU speed against vanilla there, and as printed for {PUBLISHED_ON[0]}: "
-            f"{', '.join(timed)}."
+            f"{'; '.join(parts)}."
         )
     return said

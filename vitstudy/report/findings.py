@@ -106,12 +106,13 @@ def _line(known, finding: Finding, frames, ratios) -> str:
             for frame in frames
         )
         printed = " / ".join(f"{each.at[key, 'accuracy_change_published']:+.2f}" for each in ratios)
-        parts.append(f"{here} ({printed})")
+        costs = _costs(key, ratios)
+        parts.append(f"{here} ({printed})" + (f", {costs}" if costs else ""))
     said = f"**{finding.name}**: {'; '.join(parts)}"
-    if costs := _costs(finding.keys[-1], ratios):
-        said += f"; {costs}"
     if gains := _gains(known, finding):
         said += f". Over {finding.control_is}: {gains}"
+    elif finding.control:
+        said += f". Its control, {finding.control_is}, is not measured"
     return f"{said}."
 
 
@@ -148,14 +149,15 @@ def _gains(known: profiles.Profile, finding: Finding) -> str:
 
 def _too_small(known: profiles.Profile, frames: list[pd.DataFrame]) -> str:
     """Which rows cannot be told from vanilla."""
-    images = study.read(study.Cell(known.name, known.datasets[0], "vanilla", known.seeds[0]))
+    seeds = tables.seeds(known.name, known.datasets[0], "vanilla").values()
+    done = [record for record in seeds if record and record.status == "done"]
     parts = []
     for frame, title in zip(frames, tables.PUBLISHED_ON, strict=True):
         small = frame[frame["significant"].eq(False)]["model"].tolist()
         parts.append(f"{', '.join(small) or 'none'} ({title})")
     return (
-        f"**Too small to call** with {images.test_images:,} test images and "
-        f"{'one seed' if len(known.seeds) == 1 else f'{len(known.seeds)} seeds'}, after Holm's "
+        f"**Too small to call** with {done[0].test_images:,} test images and "
+        f"{'one seed' if len(done) == 1 else f'{len(done)} seeds'}, after Holm's "
         f"correction: {'; '.join(parts)}."
     )
 
@@ -173,5 +175,5 @@ def _claims(profile: str) -> str:
     numbers = ", ".join(f"{count.get(verdict, 0)} {said}" for verdict, said in words.items())
     return (
         f"**Of the papers' {len(frame)} claims**, on this profile, {numbers}; one by one in "
-        f"[claims.csv](results/{profile}/tables/claims.csv) and notebook `08_tables`."
+        f"[claims.csv](results/{profile}/tables/claims.csv)."
     )

@@ -11,7 +11,8 @@ from collections.abc import Iterable
 from vitstudy import files, profiles, speed, study
 from vitstudy.record import Record
 
-UNKNOWN_ENERGY = "no counter of the machine gave it"
+NO_ENERGY = "no counter was read"
+ENERGY = "joules of each cell by counter; a processor's has in it what ran beside, so no sum"
 
 
 def manifest(profile: str) -> dict:
@@ -31,7 +32,6 @@ def manifest(profile: str) -> dict:
         elif cell in every:
             absent.append(str(cell))
     records = list(done.values())
-    joules = [record.energy_joules for record in records if record.energy_joules]
     return {
         "profile": profile,
         "title": profiles.get(profile).title,
@@ -46,7 +46,7 @@ def manifest(profile: str) -> dict:
         "first": min(_distinct(record.created for record in records), default=None),
         "last": max(_distinct(record.created for record in records), default=None),
         "seconds": round(sum(record.seconds or 0 for record in records), 2),
-        "energy_joules": _summed(joules) if joules else UNKNOWN_ENERGY,
+        "energy": ENERGY if any(record.energy_joules for record in records) else NO_ENERGY,
         "speed": [
             {
                 name: run.get(name)
@@ -65,11 +65,6 @@ def manifest(profile: str) -> dict:
 def _distinct(values: Iterable) -> list:
     """The values that there are, each once, in order."""
     return sorted({value for value in values if value is not None})
-
-
-def _summed(found: list[dict]) -> dict[str, float]:
-    names = _distinct(name for each in found for name in each)
-    return {name: round(sum(each.get(name, 0) for each in found), 2) for name in names}
 
 
 def _cell(record: Record) -> dict:

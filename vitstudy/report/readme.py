@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pandas as pd
 
-from vitstudy import data, files, methods, profiles, speed, study, workflow
+from vitstudy import data, files, methods, profiles, study, workflow
 from vitstudy.errors import UserError
-from vitstudy.report import findings, scales, tables
+from vitstudy.report import findings, manifest, scales, tables
 
 BEGIN, END = "<!-- made from records: python -m vitstudy refresh -->", "<!-- end -->"
 FIGURE = "figures/overview"
@@ -22,12 +22,8 @@ def path() -> Path:
     return files.REPOSITORY / "README.md"
 
 
-def summary_path() -> Path:
-    return files.REPOSITORY / "results" / "digits" / "summary.json"
-
-
 def summarise() -> dict:
-    """What the default study gave here, for the README and for its figure.
+    """What the default study gave here, for the README and for the comparison of scales.
 
     Raises UserError where it was not made whole, from nothing, in this folder.
     """
@@ -50,7 +46,7 @@ def summarise() -> dict:
 
 
 def rows(profile: str) -> list[dict]:
-    """An entry for each of the papers' rows measured on a profile: accuracy, size, speed."""
+    """An entry for each of the papers' rows measured on a profile: its accuracy."""
     found = []
     for cell in study.cells(profile):
         record = study.read(cell)
@@ -58,7 +54,6 @@ def rows(profile: str) -> list[dict]:
             continue
         if methods.get(cell.method).beneath:  # variants and controls are in the tables
             continue
-        timed = speed.latest(cell) or {}
         found.append(
             {
                 "dataset": cell.dataset,
@@ -66,11 +61,6 @@ def rows(profile: str) -> list[dict]:
                 "accuracy": record.accuracy,
                 "accuracy_low": record.accuracy_low,
                 "accuracy_high": record.accuracy_high,
-                "size_mib": record.size_mib,
-                "simulated": record.simulated,
-                "images_per_second": timed.get("images_per_second"),
-                "ratio_to_vanilla": timed.get("ratio_to_vanilla"),
-                "record": str(cell.record_path.relative_to(files.root())),
             }
         )
     return found
@@ -86,9 +76,10 @@ def render(summary: dict) -> str:
         "",
         *_headline_table(shown),
         "",
-        f"Measured on `{shown}`; an accuracy links to its record. Variants, controls and tests are "
-        f"in [results/{shown}/tables](results/{shown}/tables), what it took in "
-        f"[its manifest](results/{shown}/manifest.json).",
+        f"Measured on `{shown}`. An accuracy links to its record; in brackets is its 95 % interval "
+        "over test images, or of several seeds the mean ± the standard deviation. Variants, "
+        f"controls and tests are in [results/{shown}/tables](results/{shown}/tables), what it took "
+        f"in [its manifest](results/{shown}/manifest.json).",
         "",
         *_profile_table(summary),
         "",
@@ -109,7 +100,7 @@ def _headline_table(profile: str) -> list[str]:
     titles = [data.spec(dataset).title for dataset in known.datasets]
     lines = [
         "| Model | "
-        + " | ".join(f"{title} published, % | measured, % (95 %)" for title in titles)
+        + " | ".join(f"{title} published, % | measured, %" for title in titles)
         + " | File, MiB (published) | Images/s against vanilla, CPU |",
         "| --- |" + " ---: |" * 6,
     ]
@@ -122,9 +113,9 @@ def _headline_table(profile: str) -> list[str]:
                 cells.append("not measured")
                 continue
             low, high = limits[method.key]
-            record = study.Cell(profile, dataset, method.key, known.seeds[0]).record_path
-            place = record.relative_to(files.root()).as_posix()
-            cells.append(f"[{row['accuracy']:.2f} ({low:.2f} to {high:.2f})]({place})")
+            place = tables.record_place(known, dataset, method.key)
+            said = f"{row['accuracy']:.2f} ({low:.2f} to {high:.2f})"
+            cells.append(f"[{said}](results/{profile}/{place})")
         first = frames[0].iloc[position]
         published = first["size_published"]
         beside = "" if pd.isna(published) else f" ({published:.0f})"
@@ -140,7 +131,7 @@ def _headline_table(profile: str) -> list[str]:
 
 def _profile_table(summary: dict) -> list[str]:
     lines = [
-        "| Profile | What | Machine | Computing time | Cells measured |",
+        "| Profile | What | Machine | Time | Cells measured |",
         "| --- | --- | --- | ---: | ---: |",
     ]
     for name, known in profiles.PROFILES.items():
@@ -148,11 +139,12 @@ def _profile_table(summary: dict) -> list[str]:
             continue
         cells = study.cells(name, not_installed=True)
         if name == "digits":
-            seconds, count = summary["seconds"], summary["cells"]
+            took, count = f"{summary['seconds'] / 60:.0f} min, the whole run", summary["cells"]
         else:
-            records = [record for cell in cells if (record := study.read(cell))]
-            seconds, count = sum(record.seconds or 0 for record in records), len(records)
-        took = f"{seconds / 60:.0f} min" if count else "not measured"
+            made = manifest.manifest(name)
+            count = len(cells) - len(made["not_measured"])
+            hours = made["seconds"] / 3_600
+            took = f"{hours:.1f} h, sum of the cells" if count else "not measured"
         lines.append(
             f"| `{name}` | {known.title} | {known.machine} | {took} | {count} of {len(cells)} |"
         )
@@ -174,8 +166,10 @@ def refresh(*, made_here: bool = True) -> None:
     from vitstudy.report import figures, style
 
     if made_here:
-        files.write_json(summary_path(), summarise())
-    summary = files.read_json(summary_path())
+        files.write_json(scales.SUMMARY, summarise())
+    summary = files.read_json(scales.SUMMARY)
+    if summary is None:
+        raise UserError(f"{scales.SUMMARY} is absent or damaged: git checkout it")
     text = path().read_text()
     files.write(path(), text.replace(made_part(text), render(summary)))
     shown = findings.shown_profile()

@@ -1,9 +1,9 @@
 """Whether a small study predicts a big one: how alike two scales rank the papers' thirteen rows.
 
 Kendall's τ of two rankings by accuracy, with one interval over test images and one over rows, and
-from which scale up a ranking can be trusted. Everything comes from what is committed, so that every
-clone says the same: records and predictions of the profiles that are evidence, the digits' summary,
-and the papers' print.
+from which scale up a ranking can be trusted. Read are the records and predictions of the profiles
+that are evidence, the digits' committed summary and the papers' print, so that every clone says the
+same until it computes something itself.
 """
 
 from __future__ import annotations
@@ -70,8 +70,7 @@ def over_images(tau: float, first: np.ndarray, second: np.ndarray) -> tuple[floa
     the 2.5 percentile of their τ, is on the safe side where the rankings are alike, but the 97.5
     percentile is no upper one: that is at least the τ there would be if all pairs which the images
     cannot tell apart stood in the same order. Below 0 the lower end is at most that with all of
-    them in opposite orders. In simulations of thirteen rows the true τ lay below the interval in up
-    to 2.3 % of the cases, and above it by more than a pair of rows in none.
+    them in opposite orders.
     """
     low, high = np.nanpercentile(kendall(*np.broadcast_arrays(first, second)), [2.5, 97.5])
     orders = told_apart(first) * told_apart(second)  # 0 where one side cannot tell
@@ -399,7 +398,7 @@ def _predicted(frame: pd.DataFrame, which: int) -> str:
         else f"There is no measured scale below {reference} from which up all predict it"
     )
     said = "; ".join(map(_said, held.itertuples()))
-    return f"against {reference}, the largest measured: {said}. {end}."
+    return f"against {reference}, the largest with rows enough: {said}. {end}."
 
 
 def _printed(frame: pd.DataFrame, which: int) -> str:

@@ -369,13 +369,18 @@ def _markdown(profile: str, which: int) -> str:
     return "\n".join(lines) + "\n"
 
 
+def record_place(known: Profile, dataset: str, key: str) -> str:
+    """Where a row's record is, or of several seeds the folder of them, from `results/<profile>`."""
+    record = Cell(known.name, dataset, key, known.seeds[0]).record_path
+    place = record if len(known.seeds) == 1 else record.parent
+    return place.relative_to(files.results(known.name)).as_posix()
+
+
 def _linked(known: Profile, dataset: str, methods, shown: pd.DataFrame) -> list[str]:
     """The lines of a Markdown table of `methods`, its accuracies linked to their records."""
     for position, method in enumerate(methods):
         if accuracy := shown.at[position, "Accuracy, %"]:
-            cell = Cell(known.name, dataset, method.key, known.seeds[0])
-            place = cell.record_path.relative_to(files.results(known.name)).as_posix()
-            place = place if len(known.seeds) == 1 else place.rpartition("/")[0] + "/"
+            place = record_place(known, dataset, method.key)
             shown.at[position, "Accuracy, %"] = f"[{accuracy}](../{place})"
     words = ("Beneath", "Model", "Method", "Note")
     return [
