@@ -167,9 +167,10 @@ install_into_venv() (
             fi
             ;;
     esac
+    # Compiled once here, not by every process where Python may not write what it compiled.
     install_pinned() {
-        "$uv" pip install --python "$venv/bin/python" -c requirements.lock -b requirements.lock \
-            -e '.[study,test]'
+        "$uv" pip install --compile-bytecode --python "$venv/bin/python" \
+            -c requirements.lock -b requirements.lock -e '.[study,test]'
     }
     # uv brings its own certificates; a registry behind a company's own needs the system's.
     install_pinned || {
