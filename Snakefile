@@ -72,7 +72,7 @@ rule notebook:
         touch(f"{STAMPS}/notebook-{{name}}"),
     input:
         RECORDS if FROM_RECORDS else f"{STAMPS}/speed",
-        f"{STAMPS}/survey",
+        lambda wildcards: f"{STAMPS}/survey" if wildcards.name == "09_eer_survey" else [],
         str(notebooks.folder() / "{name}.ipynb"),
         REPORT,
     shell:

@@ -65,18 +65,29 @@ def front(frames: list[pd.DataFrame], titles: list[str]) -> Figure:
 
 
 def _label(axes, best: pd.DataFrame) -> None:
-    """Number the points of the front; their names stand beside the panel."""
-    lines = []
+    """Number the points of the front, those on top of each other at once; names stand beside."""
+    lines, groups = [], []
+    height = axes.get_ylim()[1] - axes.get_ylim()[0]
     for number, row in enumerate(best.itertuples(), 1):
+        lines.append(f"{number}  {textwrap.fill(row.model, 24, subsequent_indent='    ')}")
+        before = groups[-1][0] if groups else None
+        if (
+            before
+            and row.size_mib / before.size_mib < 1.1
+            and row.accuracy - before.accuracy < 0.1 * height
+        ):
+            groups[-1] = row, [*groups[-1][1], str(number)]
+        else:
+            groups.append((row, [str(number)]))
+    for row, numbers in groups:
         axes.annotate(
-            str(number),
+            ", ".join(numbers),
             (row.size_mib, row.accuracy),
-            (0, 7 if number % 2 else -14),  # neighbours may lie on top of each other
+            (0, 7),
             textcoords="offset points",
             ha="center",
             fontsize=9,
         )
-        lines.append(f"{number}  {textwrap.fill(row.model, 24, subsequent_indent='    ')}")
     axes.text(1.02, 0.5, "\n".join(lines), transform=axes.transAxes, va="center", fontsize=9)
 
 
