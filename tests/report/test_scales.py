@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from vitstudy import files, notebooks, profiles
 from vitstudy.methods import METHODS
-from vitstudy.report import scales, scales_figures, significance, style
+from vitstudy.report import costs, scales, scales_figures, significance, style
 from vitstudy.study import Cell
 
 KEYS = [method.key for method in METHODS]
@@ -408,4 +408,5 @@ def test_the_notebook_shows_the_numbers_of_the_functions(committed):
         if "data" in output
     ]
     assert scales.readable(frame).to_string(index=False) in shown, AGAIN
-    assert "\n".join(f"- {line}" for line in scales.lines(frame)) in shown, AGAIN
+    lines = (*scales.lines(frame), *costs.lines())
+    assert "\n".join(f"- {line}" for line in lines) in shown, AGAIN
