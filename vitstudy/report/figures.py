@@ -243,6 +243,7 @@ def confusion(labels: np.ndarray, predicted: np.ndarray, names: list[str], title
             yticklabels=classes if few else 10,
             linewidths=0.5 if few else 0,
         )
+        axes.collections[0].set_rasterized(not few)  # ten thousand cells as paths are megabytes
         _empty_is_grey(axes)
         axes.set(xlabel="predicted", ylabel="label")
         axes.set_title(f"{half or title}: {wrong:,} wrong of {len(labels):,}")
