@@ -499,7 +499,7 @@ def _compute(cell: Cell, parents: dict[str, str]) -> Record:
         )
         record.steps, record.images_seen = context.steps, context.images_seen
         record.training_seconds = round(context.training_seconds, 2)
-        model = models.load(cell.artifact_path)
+        model = models.load(cell.artifact_path).requires_grad_(False)  # measured, not trained
         _measure(cell, context, model, record)
         if cell.seed == profile.seeds[0] and hasattr(module, "analyse"):
             files.write(cell.analysis_path, _npz(module.analyse(context, model)))
