@@ -205,11 +205,39 @@ def test_the_same_seed_trains_the_same_model_and_another_seed_another(digits):
     assert not same(one, fitted(digits, seed=1)[0])
 
 
-@pytest.mark.parametrize(("killed_at", "bf16"), [(1, False), (7, False), (19, False), (7, True)])
+def test_cutmix_mixes_its_share_of_the_batches_and_labels_by_area(digits):
+    # Each image is filled with its class, so the share of a class's pixels is known.
+    classes = torch.arange(len(digits.train)) % 10
+    images = classes[:, None, None, None].expand(digits.train.images.shape).byte().contiguous()
+    train = dataclasses.replace(digits.train, images=images, labels=classes)
+    spec = dataclasses.replace(digits.spec, shift=0, mean=(0.0,), std=(1 / 255,))
+    filled = dataclasses.replace(digits, train=train, spec=spec)
+    mixed = []
+
+    def loss(model, images, labels, indices):
+        known = F.one_hot(images.round().long().flatten(1), 10).float().mean(1)
+        if labels.ndim == 1:
+            assert torch.equal(known, F.one_hot(labels, 10).float())
+            assert torch.equal(labels, classes[indices])
+        else:
+            torch.testing.assert_close(labels, known)
+        mixed.append(labels.ndim == 2)
+        return F.cross_entropy(model(images), labels)
+
+    for share, least, most in ((0.0, 0, 0), (0.5, 55, 95), (1.0, 150, 150)):
+        mixed.clear()
+        fitted(filled, recipe=dataclasses.replace(RECIPE, steps=150, cutmix=share), loss=loss)
+        assert least <= sum(mixed) <= most
+
+
+@pytest.mark.parametrize(
+    ("killed_at", "bf16", "cutmix"),
+    [(1, False, 0), (7, False, 0.5), (19, False, 0), (7, True, 0)],
+)
 def test_a_killed_training_goes_on_to_the_weights_of_an_undisturbed_one(
-    digits, tmp_path, monkeypatch, killed_at, bf16
+    digits, tmp_path, monkeypatch, killed_at, bf16, cutmix
 ):
-    given = {"recipe": dataclasses.replace(RECIPE, bf16=bf16)}
+    given = {"recipe": dataclasses.replace(RECIPE, bf16=bf16, cutmix=cutmix)}
     undisturbed, _ = fitted(digits, **given)
     monkeypatch.setattr(training, "SECONDS_BETWEEN_CHECKPOINTS", -1)
     seen = []

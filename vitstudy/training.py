@@ -19,6 +19,7 @@ import torch
 from accelerate import Accelerator
 from torch import Tensor, nn
 from torch.nn import functional as F
+from torchvision.transforms.v2 import CutMix
 from tqdm import tqdm
 
 from vitstudy import files
@@ -32,7 +33,8 @@ SECONDS_BETWEEN_CHECKPOINTS = 20
 SECONDS_BETWEEN_LINES = 10
 
 Loss = Callable[[nn.Module, Tensor, Tensor, Tensor], Tensor]
-"""(model, images, labels, indices into the training split) to a scalar."""
+"""(model, images, labels, indices into the training split) to a scalar; labels are (B,) classes, or
+(B, num_classes) probabilities where images were mixed."""
 
 
 @contextmanager
@@ -182,6 +184,7 @@ def fit(
     schedules = [torch.optim.lr_scheduler.LambdaLR(each, factor) for each in schedules_of]
     first, seconds_before = _resume(checkpoint, model, [*schedules_of, *schedules])
     split = _resident(data.train, accelerator.device)
+    mix = CutMix(num_classes=data.spec.num_classes)  # Yun et al., 2019, with its α = 1
     model.train()
     progress = _Progress(name, recipe.steps, first)
     started = saved = time.monotonic()
@@ -202,10 +205,13 @@ def fit(
             number = step * accelerator.num_processes + accelerator.process_index
             generator = _generator(seed, number)
             torch.manual_seed(generator.initial_seed())
+            labels = split.labels[indices]
             images = augment(split.images[indices], data.spec.shift, data.spec.flip, generator)
+            if recipe.cutmix and torch.rand((), generator=generator) < recipe.cutmix:
+                images, labels = mix(images, labels)
             images = data.normalise(images, image_size)
             with torch.autocast(accelerator.device.type, torch.bfloat16, enabled=recipe.bf16):
-                value = loss(runner, images, split.labels[indices], indices)
+                value = loss(runner, images, labels, indices)
             accelerator.backward(value)
             for optimiser, schedule in zip(prepared, schedules, strict=True):
                 optimiser.step()

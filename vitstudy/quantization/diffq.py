@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import math
 from copy import deepcopy
+from dataclasses import replace
 
 import numpy as np
 import torch
@@ -296,7 +297,8 @@ def compress(context: Context) -> nn.Module:
     options = context.options
     if "width" in options:
         model = small.build(context, small.share_of_width(context))
-        recipe = context.profile.recipe(context.data.spec.name)
+        # Noise drawn in the forward pass is not known to compile.
+        recipe = replace(context.profile.recipe(context.data.spec.name), compile=False)
     else:
         model, recipe = context.model(), finetuning.recipe(context)
     # Vectors (biases, norms' gains) stay float, as they do in the paper's networks.
