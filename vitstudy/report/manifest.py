@@ -12,7 +12,7 @@ from vitstudy import files, profiles, speed, study
 from vitstudy.record import Record
 
 NO_ENERGY = "no counter was read"
-ENERGY = "joules of each cell by counter; a processor's has in it what ran beside, so no sum"
+ENERGY = "joules of each cell by counter, which counts what ran beside it too, so no sum"
 
 
 def manifest(profile: str) -> dict:
