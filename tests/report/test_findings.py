@@ -84,7 +84,28 @@ def test_a_small_difference_is_not_called_and_a_large_one_is(measured):
 
 
 def test_without_vanilla_nothing_is_found(home):
-    assert findings.lines("cifar-cpu") == []
+    assert findings.lines("cifar-cpu") == findings.on_a_gpu("cifar") == []
+
+
+def test_the_line_on_a_gpu_has_what_differs_there_and_the_speeds_beside_the_printed(
+    add, add_predictions, add_speed
+):
+    for dataset, wrong in (("cifar10", 50), ("cifar100", 12)):
+        for key, count in {"vanilla": 10, "deit-tiny": wrong, "deit-base": 10}.items():
+            classes = [1 - label if i < count else label for i, label in enumerate(LABELS)]
+            add("cifar", dataset, key, accuracy=1 - count / 100, gpu="a card")
+            add_predictions(Cell("cifar", dataset, key, 0), LABELS, classes)
+    add_speed(
+        "cifar",
+        {"cifar10/vanilla/seed0": (20.0, 1.0), "cifar10/deit-tiny/seed0": (30.0, 1.5)},
+        device="cuda",
+    )
+    assert findings.on_a_gpu("cifar") == [
+        "**On a GPU**, `cifar` (a ViT of 9 M parameters from scratch, a card): vanilla has 90.00 / "
+        "90.00 %. Of 2 / 2 rows beside it significantly apart, in points: DeiT tiny -40.00 "
+        "(CIFAR-10); none (CIFAR-100). Times its images/s there (as printed): DeiT tiny 1.50 "
+        "(3.75)."
+    ]
 
 
 def test_the_profile_shown_is_the_one_with_most_rows_of_equals_the_largest(add):

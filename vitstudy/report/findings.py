@@ -83,6 +83,41 @@ def lines(profile: str) -> list[str]:
     return [*found, _too_small(known, frames), _claims(profile)]
 
 
+def on_a_gpu(profile: str) -> list[str]:
+    """A line on the papers' rows that were measured on a GPU; none where vanilla was not."""
+    known = profiles.get(profile)
+    frames = [tables.compared(profile, which).set_index("key") for which in tables.TABLES]
+    if any(pd.isna(frame.at["vanilla", "accuracy"]) for frame in frames):
+        return []
+    accuracy = " / ".join(f"{frame.at['vanilla', 'accuracy']:.2f}" for frame in frames)
+    gpu = tables.seeds(profile, known.datasets[0], "vanilla")[known.seeds[0]].gpu
+    parts = []
+    for frame, title in zip(frames, tables.PUBLISHED_ON, strict=True):
+        apart = frame[frame["significant"].eq(True)]
+        told = ", ".join(f"{row.model} {row.difference:+.2f}" for row in apart.itertuples())
+        parts.append(f"{told or 'none'} ({title})")
+    count = " / ".join(str(frame["difference"].notna().sum()) for frame in frames)
+    return [
+        f"**On a GPU**, `{profile}` ({known.title.split(', ')[-1]}, {gpu}): vanilla has {accuracy} "
+        f"%. Of {count} rows beside it significantly apart, in points: {'; '.join(parts)}."
+        f"{_gpu_speeds(frames[0])}"
+    ]
+
+
+def _gpu_speeds(frame: pd.DataFrame) -> str:
+    """The rows' GPU speeds as shares of vanilla's, of the same run, beside the printed ones'."""
+    measured, printed = (
+        frame[column] / frame.at["vanilla", column]
+        for column in ("gpu_speed", "gpu_speed_published")
+    )
+    parts = [
+        f"{frame.at[key, 'model']} {measured[key]:.2f} ({printed[key]:.2f})"
+        for key in measured.dropna().index
+        if key != "vanilla"
+    ]
+    return f" Times its images/s there (as printed): {', '.join(parts)}." if parts else ""
+
+
 def _measured(finding: Finding, frames: list[pd.DataFrame]) -> bool:
     return all(pd.notna(frame.at[key, "difference"]) for frame in frames for key in finding.keys)
 

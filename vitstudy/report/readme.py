@@ -16,6 +16,8 @@ from vitstudy.report import findings, manifest, scales, tables
 
 BEGIN, END = "<!-- made from records: python -m vitstudy refresh -->", "<!-- end -->"
 FIGURE = "figures/overview"
+GPU = "cifar"
+"""The profile whose GPU speeds are told."""
 
 
 def path() -> Path:
@@ -69,10 +71,11 @@ def rows(profile: str) -> list[dict]:
 def render(summary: dict) -> str:
     """The README's made part, from `summary` and the committed records."""
     shown = findings.shown_profile()
+    found = [*findings.lines(shown), *findings.on_a_gpu(GPU), scales.conclusion()]
     lines = [
         f"![Accuracy of every row against vanilla, measured and published]({FIGURE}.svg)",
         "",
-        *(f"- {line}" for line in [*findings.lines(shown), scales.conclusion()]),
+        *(f"- {line}" for line in found),
         "",
         *_headline_table(shown),
         "",
