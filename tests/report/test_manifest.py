@@ -28,6 +28,21 @@ def test_a_manifest_sums_what_the_records_say(add, home):
     }
 
 
+def test_what_was_computed_side_by_side_is_elapsed_once(add):
+    at = "2026-01-02T00:{}+00:00".format
+    # Ten minutes to 00:20; within them, four; half beside it, half before; and one apart.
+    for key, seconds, created in (
+        ("vanilla", 600.0, at("20:00")),
+        ("dynamic", 240.0, at("16:00")),
+        ("fq-vit", 300.0, at("12:30")),
+        ("lsq-w4", 60.0, at("30:00")),
+    ):
+        add("cifar-cpu", "cifar10", key, seconds=seconds, created=created)
+    found = manifest.manifest("cifar-cpu")
+    assert found["elapsed_seconds"] == 600 + 150 + 60
+    assert found["seconds"] == 1_200
+
+
 def test_energy_that_no_counter_gave_is_said_not_guessed(add):
     add("cifar-cpu", "cifar10", "vanilla", seconds=1.0)
     assert manifest.manifest("cifar-cpu")["energy"] == manifest.NO_ENERGY

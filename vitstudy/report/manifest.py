@@ -7,6 +7,7 @@ Everything is read off the records and the timings; `tables.write` keeps it as
 from __future__ import annotations
 
 from collections.abc import Iterable
+from datetime import datetime
 
 from vitstudy import files, profiles, speed, study
 from vitstudy.record import Record
@@ -18,9 +19,10 @@ ENERGY = "joules of each cell by counter, which counts what ran beside it too, s
 def manifest(profile: str) -> dict:
     """Commits, lock hashes, machines, software, data and seconds of the profile's whole records.
 
-    `cells` has seconds (training apart), joules where a counter gave them, and the commit of each;
-    `not_measured` the cells of the profile that have no record of a success. Raises UserError for
-    an unknown profile.
+    `seconds` is the sum over the cells, `elapsed_seconds` how long at least one of them was being
+    computed, since several may have been side by side. `cells` has seconds (training apart), joules
+    where a counter gave them, and the commit of each; `not_measured` the cells of the profile that
+    have no record of a success. Raises UserError for an unknown profile.
     """
     every = study.cells(profile, not_installed=True)
     done, absent = {}, []
@@ -46,6 +48,7 @@ def manifest(profile: str) -> dict:
         "first": min(_distinct(record.created for record in records), default=None),
         "last": max(_distinct(record.created for record in records), default=None),
         "seconds": round(sum(record.seconds or 0 for record in records), 2),
+        "elapsed_seconds": _elapsed(records),
         "energy": ENERGY if any(record.energy_joules for record in records) else NO_ENERGY,
         "speed": [
             {
@@ -65,6 +68,21 @@ def manifest(profile: str) -> dict:
 def _distinct(values: Iterable) -> list:
     """The values that there are, each once, in order."""
     return sorted({value for value in values if value is not None})
+
+
+def _elapsed(records: Iterable[Record]) -> float:
+    """Seconds covered by the records' computing, each of which ended when the record was made."""
+    ends = sorted(
+        (datetime.fromisoformat(record.created).timestamp(), record.seconds or 0)
+        for record in records
+        if record.created
+    )
+    covered, earliest = 0.0, float("inf")
+    for end, seconds in reversed(ends):
+        start = end - seconds
+        covered += max(0.0, min(end, earliest) - start)
+        earliest = min(earliest, start)
+    return round(covered, 2)
 
 
 def _cell(record: Record) -> dict:

@@ -142,16 +142,20 @@ def _profile_table(summary: dict) -> list[str]:
             continue
         cells = study.cells(name, not_installed=True)
         if name == "digits":
-            took, count = f"{summary['seconds'] / 60:.0f} min, the whole run", summary["cells"]
+            took, count = f"{_duration(summary['seconds'])}, the whole run", summary["cells"]
         else:
             made = manifest.manifest(name)
             count = len(cells) - len(made["not_measured"])
-            hours = made["seconds"] / 3_600
-            took = f"{hours:.1f} h, sum of the cells" if count else "not measured"
+            elapsed, total = (_duration(made[name]) for name in ("elapsed_seconds", "seconds"))
+            took = f"{elapsed}; {total}, sum of the cells" if count else "not measured"
         lines.append(
             f"| `{name}` | {known.title} | {known.machine} | {took} | {count} of {len(cells)} |"
         )
     return lines
+
+
+def _duration(seconds: float) -> str:
+    return f"{seconds / 60:.0f} min" if seconds < 3_600 else f"{seconds / 3_600:.1f} h"
 
 
 def made_part(text: str) -> str:
