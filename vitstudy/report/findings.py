@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import pandas as pd
 
-from vitstudy import profiles, study
+from vitstudy import profiles, speed, study
 from vitstudy.methods import METHODS
 from vitstudy.report import significance, tables, verdicts
 from vitstudy.report.significance import Difference
@@ -100,21 +100,19 @@ def on_a_gpu(profile: str) -> list[str]:
     return [
         f"**On a GPU**, `{profile}` ({known.title.split(', ')[-1]}, {gpu}): vanilla has {accuracy} "
         f"%. Of {count} rows beside it significantly apart, in points: {'; '.join(parts)}."
-        f"{_gpu_speeds(frames[0])}"
+        f"{_gpu_speeds(known, frames[0])}"
     ]
 
 
-def _gpu_speeds(frame: pd.DataFrame) -> str:
-    """The rows' GPU speeds as shares of vanilla's, of the same run, beside the printed ones'."""
-    measured, printed = (
-        frame[column] / frame.at["vanilla", column]
-        for column in ("gpu_speed", "gpu_speed_published")
-    )
-    parts = [
-        f"{frame.at[key, 'model']} {measured[key]:.2f} ({printed[key]:.2f})"
-        for key in measured.dropna().index
-        if key != "vanilla"
-    ]
+def _gpu_speeds(known: profiles.Profile, frame: pd.DataFrame) -> str:
+    """The rows' GPU speeds against vanilla's in the interleaved run, beside the printed ones'."""
+    printed = frame["gpu_speed_published"] / frame.at["vanilla", "gpu_speed_published"]
+    parts = []
+    for key in frame.index.drop("vanilla"):
+        cell = study.Cell(known.name, known.datasets[0], key, known.seeds[0])
+        if found := speed.latest(cell, "cuda"):
+            ratio = found["ratio_to_vanilla"]
+            parts.append(f"{frame.at[key, 'model']} {ratio:.2f} ({printed[key]:.2f})")
     return f" Times its images/s there (as printed): {', '.join(parts)}." if parts else ""
 
 
