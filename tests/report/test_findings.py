@@ -83,6 +83,16 @@ def test_a_small_difference_is_not_called_and_a_large_one_is(measured):
     assert "-40.00* / -40.00*" in line(lines, "DeiT tiny")
 
 
+def test_what_the_luck_of_a_training_does_to_vanilla_stands_beside_what_is_too_small(add, measured):
+    measured(dynamic=12)
+    add("cifar-cpu", "cifar10", "vanilla", seed=1, accuracy=0.92)
+    assert "trained from" not in line(findings.lines("cifar-cpu"), "Too small to call")
+    add("cifar-cpu", "cifar100", "vanilla", seed=1, accuracy=0.90)
+    assert line(findings.lines("cifar-cpu"), "Too small to call").endswith(
+        " Vanilla itself, trained from 2 seeds, has 91.00 ± 1.41 / 90.00 ± 0.00 %."
+    )
+
+
 def test_without_vanilla_nothing_is_found(home):
     assert findings.lines("cifar-cpu") == findings.on_a_gpu("cifar") == []
 

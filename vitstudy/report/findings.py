@@ -6,6 +6,7 @@ control is not measured, the line says less.
 
 from __future__ import annotations
 
+import statistics
 from dataclasses import dataclass
 
 import pandas as pd
@@ -191,8 +192,18 @@ def _too_small(known: profiles.Profile, frames: list[pd.DataFrame]) -> str:
     return (
         f"**Too small to call** with {done[0].test_images:,} test images and "
         f"{'one seed' if len(done) == 1 else f'{len(done)} seeds'}, after Holm's "
-        f"correction: {'; '.join(parts)}."
+        f"correction: {'; '.join(parts)}.{_luck(known)}"
     )
+
+
+def _luck(known: profiles.Profile) -> str:
+    """What vanilla has when it is trained again from other seeds, on both data sets."""
+    again = [tables.trained_again(known, dataset) for dataset in known.datasets]
+    if not all(again):
+        return ""
+    told = [f"{statistics.fmean(each):.2f} ± {statistics.stdev(each):.2f}" for each in again]
+    count = " / ".join(dict.fromkeys(str(len(each)) for each in again))
+    return f" Vanilla itself, trained from {count} seeds, has {' / '.join(told)} %."
 
 
 def _claims(profile: str) -> str:

@@ -180,8 +180,9 @@ def _row(profile: Profile, dataset: str, method: Method, which: int) -> dict:
         row["simulated"] = any(record.simulated for record in done)
         if method.note:
             notes.insert(0, method.note)
-        if method.key == "vanilla" and (spread := _spread(profile, dataset, done)):
-            notes.append(spread)
+        if method.key == "vanilla" and (again := trained_again(profile, dataset)):
+            mean, std = statistics.fmean(again), statistics.stdev(again)
+            notes.append(f"{len(again)} seeds: {mean:.2f} ± {std:.2f} %")
         if row["simulated"]:
             notes.append("simulated: no speed")
         elif not method.timed:
@@ -193,15 +194,16 @@ def _row(profile: Profile, dataset: str, method: Method, which: int) -> dict:
     return row
 
 
-def _spread(profile: Profile, dataset: str, done: list[Record]) -> str:
-    """Mean and deviation of vanilla with the profile's further seeds; empty without any."""
-    cells = (Cell(profile.name, dataset, "vanilla", seed) for seed in profile.vanilla_seeds)
-    more = [record for cell in cells if (record := study.read(cell)) and record.status == "done"]
-    if not more:
-        return ""
-    every = [100 * record.accuracy for record in (*done, *more)]
-    mean, std = statistics.fmean(every), statistics.stdev(every)
-    return f"{len(every)} seeds: {mean:.2f} ± {std:.2f} %"
+def trained_again(profile: Profile, dataset: str) -> list[float]:
+    """Accuracies in percent of every vanilla, where the profile trains it alone from more seeds.
+
+    They show what the luck of a training does, which an interval over test images does not have in
+    it. Empty where there are fewer than two.
+    """
+    numbers = (*profile.seeds, *profile.vanilla_seeds) if profile.vanilla_seeds else ()
+    records = [study.read(Cell(profile.name, dataset, "vanilla", number)) for number in numbers]
+    done = [100 * record.accuracy for record in records if record and record.status == "done"]
+    return done if len(done) > 1 else []
 
 
 def _what_is_missing(method: Method, found: dict[int, Record | None]) -> list[str]:
