@@ -234,7 +234,7 @@ PROFILES = {
             ),
             (Recipe(steps=12 * 351, batch_size=128, bf16=True),) * 2,
             Teacher(channels=(32, 64, 128, 128), bf16=True),
-            leaves_out=(*FURTHER_VARIANTS, "soft-usual", "deit-again"),
+            leaves_out=(*FURTHER_VARIANTS, "deit-again"),
             sweep=False,
             vanilla_seeds=(1, 2),
             threads=1,
