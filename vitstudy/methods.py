@@ -1,7 +1,8 @@
 """The rows of the papers' Tables 1 and 2, in their order, one entry each; then what the study adds.
 
 `VARIANTS` are other settings of a row and its controls: what trains as long, or has as many bits
-or bytes, without the method. `SWEEP` are settings that only the bit-width sweep shows. Published
+or bytes, without the method. `SWEEP` are settings that only the bit-width sweep shows. A method's
+*tier* says how much depends on it, and a profile names the tiers that it computes. Published
 numbers are those that papers A, B and C print alike: accuracy in percent, speeds in iterations per
 second, size in MB. None stands where they print "-".
 """
@@ -22,6 +23,15 @@ class Published:
     size: float | None
 
 
+TIERS = ("paper", "control", "variant", "sweep")
+"""What a method is to the study, from the papers' own rows to the points of a sweep:
+
+`paper` is a row that the papers print, `control` is what a notebook's argument needs beside it,
+`variant` is another setting that is worth its training where the data are evidence, and `sweep` is
+one point of many, computed when it is asked for by name.
+"""
+
+
 @dataclass(frozen=True)
 class Method:
     key: str
@@ -32,6 +42,8 @@ class Method:
     reference: str
     published: tuple[Published, Published] | None = None
     """CIFAR-10 (Table 1) and CIFAR-100 (Table 2); None where the papers have no such row."""
+    tier: str = "variant"
+    """One of `TIERS`."""
     beneath: str = ""
     """The papers' row that it is a variant or a control of; empty for the papers' own rows."""
     module: str = ""
@@ -57,11 +69,6 @@ class Method:
     requires: tuple[str, ...] = ()
     """Packages beyond the study's own, as they are imported and installed: those of its engine."""
     note: str = ""
-
-    @property
-    def sweep(self) -> bool:
-        """Whether it is a point of the bit-width sweep alone."""
-        return self in SWEEP
 
 
 # What is fine-tuned from the baseline, and the control that only goes on: shares of the profile's
@@ -167,6 +174,7 @@ METHODS = (
         "-",
         "Dosovitskiy et al., An Image Is Worth 16x16 Words, 2021",
         (P(98.94, 4.48, 0.050, 327), P(92.87, 4.34, 0.093, 327)),
+        tier="paper",
         module="vitstudy.baseline",
     ),
     Method(
@@ -175,6 +183,7 @@ METHODS = (
         "Quantization (PTQ)",
         "PyTorch's dynamic quantization of linear layers",
         (P(98.73, None, 0.062, 84), P(90.87, None, 0.122, 84)),
+        tier="paper",
         module="vitstudy.quantization.dynamic",
         packer="vitstudy.quantization.dynamic",
         parents=("vanilla",),
@@ -189,6 +198,7 @@ METHODS = (
         "Quantization (PTQ)",
         "Lin et al., FQ-ViT, 2021",
         (P(97.31, None, None, None), P(84.87, None, None, None)),
+        tier="paper",
         **_fq_vit(8, 4, calibration_draws=5),
         note="W8 per channel, A8 per layer, attention maps of 4 bits",
     ),
@@ -198,6 +208,7 @@ METHODS = (
         "Quantization (QAT)",
         "Esser et al., Learned Step Size Quantization, 2019",
         (P(93.37, 2.10, None, 41), P(76.08, 2.10, None, 41)),
+        tier="paper",
         note="W4 with learned steps, activations in float; fine-tuned from the baseline",
         **_LSQ,
         **_lsq_bits(4),
@@ -208,6 +219,7 @@ METHODS = (
         "Quantization (QAT)",
         "Défossez et al., Differentiable Model Compression via Pseudo Quantization Noise, 2021",
         (P(60.29, 12.20, None, 2), P(41.02, 12.00, None, 2)),
+        tier="paper",
         note="a quarter of vanilla's width, from scratch; bits learned in groups of 8 weights",
         **_DIFFQ,
         options={**SMALL, **_PENALTY},
@@ -218,6 +230,7 @@ METHODS = (
         "Knowledge Distillation",
         _TOUVRON,
         (P(98.47, 7.04, 0.096, 327), P(87.35, 6.97, 0.149, 327)),
+        tier="paper",
         note="vanilla's shape and one token more; as many steps from scratch, both heads averaged",
         **_DEIT,
         options=_deit(),
@@ -228,6 +241,7 @@ METHODS = (
         "Knowledge Distillation",
         _TOUVRON,
         (P(95.43, 16.78, None, 21), P(75.90, 16.16, None, 21)),
+        tier="paper",
         note="DeiT base at a quarter of the width, as in its paper",
         **_DEIT,
         options=_deit(**SMALL),
@@ -238,6 +252,7 @@ METHODS = (
         "Pruning",
         _ZHU,
         (P(88.36, 4.86, None, 301), P(74.46, 4.69, None, 302)),
+        tier="paper",
         note="a tenth of all parameters removed by gates, then fine-tuned",
         **_tuned("vtp-r0.1-cut"),
     ),
@@ -247,6 +262,7 @@ METHODS = (
         "Pruning",
         _ZHU,
         (P(80.56, 5.54, None, 254), P(64.27, 5.19, None, 272)),
+        tier="paper",
         note="a fifth of all parameters removed by gates, then fine-tuned",
         **_tuned("vtp-r0.2-cut"),
     ),
@@ -256,6 +272,7 @@ METHODS = (
         "Low-rank Approximation",
         "Xiong et al., Nyströmformer, 2021",
         (P(65.91, 4.67, None, 327), P(38.51, 4.77, None, 327)),
+        tier="paper",
         note=_FINE_TUNED,
         **_NYSTROM,
         **_landmarks(24, **FINE_TUNING),
@@ -266,6 +283,7 @@ METHODS = (
         "Low-rank Approximation",
         "Xiong et al., Nyströmformer, 2021",
         (P(75.94, 4.57, None, 327), P(50.31, 4.65, None, 327)),
+        tier="paper",
         note=_FINE_TUNED,
         **_NYSTROM,
         **_landmarks(32, **FINE_TUNING),
@@ -276,6 +294,7 @@ METHODS = (
         "Low-rank Approximation",
         "Xiong et al., Nyströmformer, 2021",
         (P(91.70, 4.38, None, 327), P(74.01, 4.46, None, 327)),
+        tier="paper",
         note=_FINE_TUNED,
         **_NYSTROM,
         **_landmarks(64, **FINE_TUNING),
@@ -286,6 +305,7 @@ METHODS = (
         "Knowledge Distillation + PTQ",
         "Touvron et al., 2021, and PyTorch's dynamic quantization",
         (P(96.75, None, 0.117, 84), P(82.61, None, 0.196, 84)),
+        tier="paper",
         module="vitstudy.quantization.dynamic",
         packer="vitstudy.quantization.dynamic",
         parents=("deit-base",),
@@ -306,6 +326,7 @@ _PRUNED = [
             f"{title} (r={r}), before fine-tuning",
             "Pruning",
             reference,
+            tier=tier,
             beneath=f"vtp-r{r}",
             note=f"{what}, nothing trained after it",
             **_cut(parent, score, r, **options),
@@ -315,33 +336,36 @@ _PRUNED = [
             f"{title} (r={r})",
             "Pruning",
             reference,
+            tier="sweep" if key == "vtp-slow" else tier,
             beneath=f"vtp-r{r}",
             note=what,
             **{**_tuned(f"{key}-r{r}-cut"), "timed": score == "gate"},
         ),
     )
-    for r in (0.1, 0.2)
-    for key, parent, score, title, reference, what, options in (
-        ("vtp", "vtp-gates", "gate", "ViT-Pruning", _ZHU, "cut by the gates", {}),
+    for r, at_a_fifth in ((0.1, False), (0.2, True))
+    for key, parent, score, title, reference, what, tier, options in (
+        ("vtp", "vtp-gates", "gate", "ViT-Pruning", _ZHU, "cut by the gates", "control", {}),
         (
             *("vtp-slow", "vtp-gates-slow", "gate", "ViT-Pruning, slow gates", _ZHU),
-            *("cut by gates that hardly moved", {}),
+            *("cut by gates that hardly moved", "variant", {}),
         ),
         (
             *("taylor", "continued", "taylor", "Pruning by Eq. 7", "the papers' Eq. 7"),
-            *("cut by the squared first-order change of the loss", {"images": 1_024}),
+            *("cut by the squared first-order change of the loss", "sweep", {"images": 1_024}),
         ),
         (
             *("kl", "continued", "kl", "Pruning by Eq. 8", _YU),
-            *("heads and MLP groups cut by the outputs' divergence", {"images": 64, "groups": 16}),
+            "heads and MLP groups cut by the outputs' divergence",
+            *("variant", {"images": 64, "groups": 16}),
         ),
         (
             *("magnitude", "continued", "magnitude", "Pruning by magnitude", "none"),
-            *("control: cut by the mean size of the weights", {}),
+            "control: cut by the mean size of the weights",
+            *("control" if at_a_fifth else "variant", {}),
         ),
         (
             *("random", "continued", "random", "Pruning at random", "none"),
-            *("control: cut by chance", {}),
+            *("control: cut by chance", "control" if at_a_fifth else "variant", {}),
         ),
     )
     if (key, r) != ("vtp-slow", 0.1)
@@ -373,6 +397,7 @@ def _lsq(weight: int, activation: int = 32, ends: int | None = None, note: str =
         f"LSQ, {bits.upper()}",
         _QAT,
         _ESSER,
+        tier="sweep",
         beneath="lsq-w4",
         note=note or "activations in float",
         **_LSQ,
@@ -380,13 +405,14 @@ def _lsq(weight: int, activation: int = 32, ends: int | None = None, note: str =
     )
 
 
-def _rounded(bits: int, start: str = "max") -> Method:
+def _rounded(bits: int, start: str = "max", tier: str = "control") -> Method:
     how = {"max": "that reaches the largest", "mse": "of least squared error, where LSQ starts"}
     return Method(
         f"rounded-w{bits}" + ("" if start == "max" else f"-{start}"),
         f"Plain rounding, W{bits}" + ("" if start == "max" else ", clipped"),
         "Quantization (PTQ)",
         "the papers' Eq. 1-3",
+        tier=tier,
         beneath="lsq-w4",
         weight_bits=bits,
         note=f"control: LSQ's bits without training, one scale a tensor {how[start]}",
@@ -405,18 +431,20 @@ def _fq_vit_at(bits: int) -> Method:
         f"FQ-ViT, W{bits}A{bits}",
         "Quantization (PTQ)",
         _LIN,
+        tier="sweep",
         beneath="fq-vit",
         note=f"attention maps of {maps} bits",
         **_fq_vit(bits, maps),
     )
 
 
-def _diffq(key: str, title: str, note: str, **options) -> Method:
+def _diffq(key: str, title: str, note: str, tier: str = "sweep", **options) -> Method:
     return Method(
         key,
         f"DiffQ, {title}",
         _QAT,
         _DEFOSSEZ,
+        tier=tier,
         beneath="diffq",
         parents=("vanilla",),
         note=note,
@@ -425,12 +453,13 @@ def _diffq(key: str, title: str, note: str, **options) -> Method:
     )
 
 
-def _same_bytes(key: str) -> Method:
+def _same_bytes(key: str, tier: str) -> Method:
     return Method(
         f"small-as-{key}",
         "Vanilla ViT of " + ("DiffQ's bytes" if key == "diffq" else "fine-tuned DiffQ's bytes"),
         "-",
         "none",
+        tier=tier,
         beneath="diffq",
         module="vitstudy.small",
         options={"bytes_of": key},
@@ -448,6 +477,7 @@ VARIANTS = (
             f"FQ-ViT, W{bits}A{bits}, maps of {maps} bits, {title}",
             "Quantization (PTQ)",
             _LIN,
+            tier="control",
             beneath="fq-vit",
             note=note,
             **_fq_vit(bits, maps, factors, log2),
@@ -468,6 +498,7 @@ VARIANTS = (
         "Vanilla ViT, trained on",
         "-",
         "none",
+        tier="control",
         beneath="lsq-w4",
         module="vitstudy.finetuning",
         options=FINE_TUNING,
@@ -480,6 +511,7 @@ VARIANTS = (
         "ONNX Runtime, float32",
         "-",
         _ORT,
+        tier="control",
         beneath="dynamic",
         options={"weight_bits": 32},
         parents=("vanilla",),
@@ -491,6 +523,7 @@ VARIANTS = (
         "ONNX Runtime, dynamic int8",
         "Quantization (PTQ)",
         _ORT,
+        tier="control",
         beneath="dynamic",
         weight_bits=8,
         activation_bits=8,
@@ -533,7 +566,7 @@ VARIANTS = (
             ("lsq-w4-onnx-a8", "A8", 8, "the same; activations int8 in blocks, at run time"),
         )
     ),
-    _diffq("diffq-finetuned", "from the baseline", "vanilla's own size, fine-tuned"),
+    _diffq("diffq-finetuned", "from the baseline", "vanilla's own size, fine-tuned", "control"),
     _diffq(
         "diffq-gaussian",
         "from the baseline, Gaussian noise",
@@ -545,18 +578,20 @@ VARIANTS = (
         "Vanilla ViT, a quarter of the width",
         "-",
         "none",
+        tier="control",
         beneath="diffq",
         module="vitstudy.small",
         options=SMALL,
         note="control: DiffQ's network, trained as long in float",
     ),
-    _same_bytes("diffq"),
-    _same_bytes("diffq-finetuned"),
+    _same_bytes("diffq", "control"),
+    _same_bytes("diffq-finetuned", "sweep"),
     Method(
         "teacher",
         "The teacher, a residual CNN",
         "-",
         "He et al., Deep Residual Learning for Image Recognition, 2016",
+        tier="control",
         beneath="deit-base",
         module="vitstudy.distillation.teacher",
         packer="vitstudy.distillation.teacher",
@@ -569,6 +604,7 @@ VARIANTS = (
             title,
             "Knowledge Distillation",
             _HINTON,
+            tier=tier,
             beneath="deit-base",
             timed=False,
             module="vitstudy.distillation.soft",
@@ -576,17 +612,23 @@ VARIANTS = (
             options={"temperature": temperature, "weight": 0.7, "expectation": expectation},
             note=f"{note}, τ = {temperature:g}; vanilla's network and steps",
         )
-        for key, title, temperature, expectation, note in (
-            ("soft", "Soft distillation", 2.0, "student", "KL(student ‖ teacher), as printed"),
+        for key, title, tier, temperature, expectation, note in (
             (
-                "soft-usual",
-                "Soft distillation, usual direction",
-                2.0,
-                "teacher",
-                "KL(teacher ‖ student)",
+                *("soft", "Soft distillation", "control"),
+                *(2.0, "student", "KL(student ‖ teacher), as printed"),
             ),
-            ("soft-t1", "Soft distillation, cold", 1.0, "student", "KL(student ‖ teacher)"),
-            ("soft-t8", "Soft distillation, hot", 8.0, "student", "KL(student ‖ teacher)"),
+            (
+                *("soft-usual", "Soft distillation, usual direction", "variant"),
+                *(2.0, "teacher", "KL(teacher ‖ student)"),
+            ),
+            (
+                *("soft-t1", "Soft distillation, cold", "sweep"),
+                *(1.0, "student", "KL(student ‖ teacher)"),
+            ),
+            (
+                *("soft-t8", "Soft distillation, hot", "sweep"),
+                *(8.0, "student", "KL(student ‖ teacher)"),
+            ),
         )
     ),
     Method(
@@ -606,6 +648,7 @@ VARIANTS = (
         "DeiT base, both heads by the labels",
         "-",
         "none",
+        tier="control",
         beneath="deit-base",
         timed=False,
         note="control: the token without a teacher, as many steps",
@@ -617,6 +660,7 @@ VARIANTS = (
         "DeiT tiny, both heads by the labels",
         "-",
         "none",
+        tier="control",
         beneath="deit-tiny",
         timed=False,
         note="control: the same network without a teacher, as many steps",
@@ -628,6 +672,7 @@ VARIANTS = (
         "DeiT base, distilled again",
         "Knowledge Distillation",
         _TOUVRON,
+        tier="sweep",
         beneath="deit-base",
         note="of pretrained profiles: the token learns from the study's own teacher",
         **{**_DEIT, "parents_of_pretrained": None},
@@ -638,6 +683,7 @@ VARIANTS = (
         "ViT-Pruning, gates trained, nothing cut",
         "Pruning",
         _ZHU,
+        tier="control",
         beneath="vtp-r0.1",
         module="vitstudy.pruning.gates",
         options={"penalty": 1e-4, "gate_range": 1.0, **FINE_TUNING},
@@ -662,6 +708,7 @@ VARIANTS = (
         "Vanilla ViT, trained on twice",
         "-",
         "none",
+        tier="control",
         beneath="vtp-r0.1",
         module="vitstudy.finetuning",
         options=FINE_TUNING,
@@ -675,6 +722,7 @@ VARIANTS = (
         "Skip-dimension model (r=0.2)",
         "Pruning",
         _YU,
+        tier="sweep",
         beneath="vtp-r0.2",
         module="vitstudy.pruning.skip",
         options={"penalty": 1e-4, "gate_range": 1.0, "r": 0.2, **FINE_TUNING},
@@ -687,6 +735,7 @@ VARIANTS = (
             title,
             "Low-rank Approximation",
             _XIONG,
+            tier="control",
             beneath=row,
             timed=False,
             note=note,
@@ -712,6 +761,7 @@ VARIANTS = (
         "Nyström, as many landmarks as tokens",
         "Low-rank Approximation",
         _XIONG,
+        tier="control",
         beneath="nystrom-m64",
         module="vitstudy.attention.spectrum",
         parents=("vanilla",),
@@ -734,7 +784,7 @@ _SHORT = {
 _ROWS = {method.key: method for method in (*METHODS, *VARIANTS)}
 
 
-def _pair(first: str, second: str, **changes) -> Method:
+def _pair(first: str, second: str, tier: str = "sweep", **changes) -> Method:
     """The row `second` with `first` in the place of vanilla."""
     titles = f"{_SHORT[first]} + {_SHORT[second]}"
     return replace(
@@ -742,6 +792,7 @@ def _pair(first: str, second: str, **changes) -> Method:
         **{
             "key": f"{first}+{second}",
             "title": titles[0].upper() + titles[1:],
+            "tier": tier,
             "published": None,
             "beneath": "deit-base+dynamic",
             "parents": (first,),
@@ -754,7 +805,7 @@ def _pair(first: str, second: str, **changes) -> Method:
 def _pruned_after(first: str) -> tuple[Method, ...]:
     """The three steps of pruning by gates, from the model of `first`."""
     gates, cut = f"{first}+vtp-gates", f"{first}+vtp-r0.2-cut"
-    common = {"published": None, "beneath": "deit-base+dynamic"}
+    common = {"tier": "sweep", "published": None, "beneath": "deit-base+dynamic"}
     titles = f"{_SHORT[first]} + {_SHORT['vtp-r0.2']}"
     return (
         replace(
@@ -775,6 +826,7 @@ def _taught(key: str, title: str) -> Method:
         base,
         key="taught" if key == "continued" else f"{key}+taught",
         title=title,
+        tier="sweep",
         published=None,
         beneath="deit-base+dynamic",
         module="vitstudy.distillation.taught",
@@ -794,7 +846,7 @@ COMBINED = (
     _pair("deit-base", "nystrom-m32"),
     _taught("nystrom-m32", "Nyström 32 + distillation"),
     _pair("vtp-r0.2", "lsq-w4"),
-    _pair("vtp-r0.2", "dynamic"),
+    _pair("vtp-r0.2", "dynamic", "control"),
     _pair("vtp-r0.2", "nystrom-m32"),
     _pair("nystrom-m32", "lsq-w4"),
     _pair(
@@ -804,10 +856,9 @@ COMBINED = (
         simulated=True,
         weight_bits=4,
     ),
-    _pair("nystrom-m32", "dynamic"),
+    _pair("nystrom-m32", "dynamic", "control"),
     _pair(
-        "dynamic",
-        "nystrom-m32",
+        *("dynamic", "nystrom-m32", "control"),
         **{"packer": "vitstudy.quantization.dynamic", "device": "cpu"},
         **{"weight_bits": 8, "activation_bits": 8},
         options={**_ROWS["nystrom-m32-dropin"].options},
@@ -819,7 +870,7 @@ VARIANTS += COMBINED
 
 # Points of the bit-width sweep that are no row or variant of their own: one figure shows them.
 SWEEP = (
-    *(_rounded(bits) for bits in (8, 7, 6, 5, 3, 2)),
+    *(_rounded(bits, tier="sweep") for bits in (8, 7, 6, 5, 3, 2)),
     *(_fq_vit_at(bits) for bits in (7, 6, 5, 4, 3, 2)),
     *(_lsq(bits) for bits in (7, 6, 5, 3, 2)),
     *(
@@ -843,6 +894,18 @@ def beneath(key: str) -> tuple[Method, ...]:
     return tuple(method for method in VARIANTS if method.beneath == key)
 
 
+def computed(tiers: tuple[str, ...]) -> set[str]:
+    """The keys of the methods of `tiers`, and of all that those start from."""
+    found: set[str] = set()
+    waiting = [method.key for method in available() if method.tier in tiers]
+    while waiting:
+        key = waiting.pop()
+        if key not in found:
+            found.add(key)
+            waiting += get(key).parents
+    return found
+
+
 def not_installed(method: Method) -> str:
     """Why `method` cannot be run here, as a clause; empty where it can."""
     absent = [name for name in method.requires if find_spec(name) is None]
@@ -852,7 +915,7 @@ def not_installed(method: Method) -> str:
 
 def get(key: str) -> Method:
     """The method `key`; raises UserError, naming the valid ones, where the study has none."""
-    for method in available():
+    for method in (*METHODS, *VARIANTS, *SWEEP):
         if method.key == key:
             return method
     raise unknown("method", key, [method.key for method in available()])

@@ -98,12 +98,11 @@ class Profile:
     """
     limit: tuple[int, int, int, int] | None = None
     """At most so many images of train, calibration, validation and test."""
-    leaves_out: tuple[str, ...] = ()
-    """Variants that are computed only when asked for by name: what does not fit into minutes."""
+    tiers: tuple[str, ...] = ("paper", "control", "variant")
+    """The tiers of methods (`methods.TIERS`) that it computes, with what those start from; the rest
+    is computed when asked for by name."""
     leaves_out_data: tuple[str, ...] = ()
     """Data sets whose cells are computed only when asked for by name."""
-    sweep: bool = True
-    """Whether the points of the bit-width sweep are computed, or only when asked for by name."""
     committed: bool = True
     """Whether its records belong into the repository."""
     speed_rounds: int = 7
@@ -131,25 +130,6 @@ class Profile:
 DIGITS = ("digits", "digit-pairs")
 CIFAR = ("cifar10", "cifar100")
 
-SCORES_AT_A_TENTH = tuple(
-    f"{score}-r0.1{cut}"
-    for score in ("taylor", "kl", "magnitude", "random")
-    for cut in ("-cut", "")
-)
-
-# Variants that no claim of the papers asks for. Where all that is trained takes hours they are
-# computed by name; the digits have nearly all of them.
-FURTHER_VARIANTS = (
-    *("fq-vit-ptf", "fq-vit-lis", "fq-vit-w6m3-ptf", "fq-vit-w6m3-lis"),
-    *("lsq-w8", "lsq-w4a4", "lsq-w3a3", "lsq-w2a2", "diffq-gaussian", "small-as-diffq-finetuned"),
-    *("taylor-r0.1-cut", "taylor-r0.1", "taylor-r0.2-cut", "taylor-r0.2"),
-    *("vtp-slow-r0.2", "skip-r0.2", "soft-t1", "soft-t8"),
-    *("taught", "vtp-r0.2+taught", "lsq-w4+taught", "nystrom-m32+taught"),
-    *("deit-base+vtp-gates", "deit-base+vtp-r0.2-cut", "deit-base+vtp-r0.2"),
-    *("deit-base+lsq-w4", "deit-base+nystrom-m32", "vtp-r0.2+lsq-w4", "vtp-r0.2+nystrom-m32"),
-    *("nystrom-m32+lsq-w4", "lsq-w4+nystrom-m32"),
-)
-
 _digits = Profile(
     "digits",
     "Digits and pairs of digits, a ViT of 0.13 M parameters",
@@ -164,7 +144,7 @@ _digits = Profile(
     ),
     Teacher(channels=(16, 32, 64), stem_stride=2, weight_decay=0.5),
     threads=1,
-    leaves_out=("soft-t1", "soft-t8", "deit-again"),
+    tiers=("paper", "control"),
     committed=False,
 )
 _cifar = Profile(
@@ -186,8 +166,6 @@ _cifar = Profile(
     # width 256 and 8 blocks without CutMix had learned the training images by heart.
     (Recipe(steps=28 * 87, batch_size=512, cutmix=0.5, bf16=True, compile=True),) * 2,
     Teacher(channels=(128, 256, 512), steps=0.75, bf16=True),
-    leaves_out=(*FURTHER_VARIANTS, "deit-again"),
-    sweep=False,
     seeds=(0, 1, 2),
 )
 
@@ -203,11 +181,6 @@ PROFILES = {
             ),
             recipes=(Recipe(steps=30, batch_size=16),) * 2,
             limit=(256, 64, 64, 128),
-            leaves_out=(
-                *("lsq-w3a3", "lsq-w2a2", "soft-usual", "soft-t1", "soft-t8", "deit-again"),
-                *SCORES_AT_A_TENTH,
-            ),
-            sweep=False,
             speed_rounds=3,
             speed_batch=16,
         ),
@@ -234,8 +207,6 @@ PROFILES = {
             ),
             (Recipe(steps=12 * 351, batch_size=128, bf16=True),) * 2,
             Teacher(channels=(32, 64, 128, 128), bf16=True),
-            leaves_out=(*FURTHER_VARIANTS, "deit-again"),
-            sweep=False,
             vanilla_seeds=(1, 2),
             threads=1,
         ),
@@ -257,7 +228,6 @@ PROFILES = {
             title="The papers' own setting: pretrained ViT-B/16 at 224 pixels, fine-tuned",
             machine="GPUs",
             teacher=Teacher(channels=(128, 256, 512), steps=10, bf16=True),
-            leaves_out=FURTHER_VARIANTS,
             distilled=Distilled(
                 base="deit_base_distilled_patch16_224", tiny="deit_tiny_distilled_patch16_224"
             ),

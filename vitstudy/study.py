@@ -109,27 +109,22 @@ def cells(
     """Every cell of a profile, each after its parents; one seed of every row before the next, and
     further seeds of vanilla last.
 
-    With `left_out` also the methods that the profile computes only when asked for by name, with
+    With `left_out` also the methods of tiers that the profile computes only by name, with
     `left_out_data` such data sets, with `not_installed` those whose engine this machine lacks.
     """
     known = profiles.get(profile)
     left_out_names = () if left_out_data else known.leaves_out_data
     datasets = [name for name in known.datasets if name not in left_out_names]
+    computed = methods.computed(methods.TIERS if left_out else known.tiers)
     found = [
         Cell(profile, dataset, method.key, seed)
         for seed in known.seeds
         for dataset in datasets
         for method in _in_order()
-        if (left_out or _computes(known, method))
-        and (not_installed or not methods.not_installed(method))
+        if method.key in computed and (not_installed or not methods.not_installed(method))
     ]
     more = [(seed, dataset) for seed in known.vanilla_seeds for dataset in datasets]
     return found + [Cell(profile, dataset, "vanilla", seed) for seed, dataset in more]
-
-
-def _computes(profile: profiles.Profile, method: methods.Method) -> bool:
-    """Whether the profile computes the method's cells without being asked for them by name."""
-    return method.key not in profile.leaves_out and (profile.sweep or not method.sweep)
 
 
 @cache
@@ -359,11 +354,17 @@ def _what_changed(cell: Cell, record: Record, parents: dict[str, str]) -> str:
 def run(cell: Cell, *, missing: bool = False) -> Record:
     """The record of `cell`: read on a hit, else computed, its parents first.
 
-    `missing` takes a whole record as done even where its artifact or fingerprint is not at hand.
+    `missing` takes a whole record as done even where its artifact or fingerprint is not at hand,
+    and an ancestor as it is where its artifact is the one that its record names; one whose artifact
+    is absent is made again, from ancestors that are taken so too.
     A cell whose training fails gets a `failed` record, and so do those that start from it.
     """
     if missing and is_done(cell):
         return read(cell)
+    return _run(cell, missing)
+
+
+def _run(cell: Cell, missing: bool) -> Record:
     reason = why_not(cell)
     if reason is None:
         return read(cell)
@@ -396,7 +397,7 @@ def _parent(cell: Cell, missing: bool) -> Record:
     if missing and is_done(cell) and cell.artifact_path.exists():
         if files.sha256(cell.artifact_path) == record.artifact_sha256:
             return record
-    return run(cell)
+    return _run(cell, missing)
 
 
 def _is_main() -> bool:

@@ -25,6 +25,7 @@ from tqdm import tqdm
 from vitstudy import files
 from vitstudy.data import IMAGE_SIZE, Dataset, Split
 from vitstudy.errors import TrainingFailed
+from vitstudy.muon import Muon
 from vitstudy.profiles import Recipe
 
 log = logging.getLogger(__name__)
@@ -117,12 +118,12 @@ def optimisers(model: nn.Module, recipe: Recipe) -> list[torch.optim.Optimizer]:
         {"params": decayed, "weight_decay": recipe.weight_decay},
         {"params": others, "weight_decay": 0.0},
     ]
-    made = [torch.optim.AdamW(groups, lr=recipe.learning_rate, betas=(0.9, 0.95))]
+    made: list[torch.optim.Optimizer] = [
+        torch.optim.AdamW(groups, lr=recipe.learning_rate, betas=(0.9, 0.95), fused=True)
+    ]
     if matrices:
         made.append(
-            torch.optim.Muon(
-                matrices, lr=recipe.matrix_learning_rate, weight_decay=recipe.weight_decay
-            )
+            Muon(matrices, lr=recipe.matrix_learning_rate, weight_decay=recipe.weight_decay)
         )
     return made
 

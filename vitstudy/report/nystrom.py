@@ -33,8 +33,9 @@ BEST = "best of rank m (Eckart and Young)"
 def missing(profile: str) -> str:
     """What to run for what is not measured on the profile; empty where all of it is."""
     known, runs = profiles.get(profile), []
+    computed = methods.computed(known.tiers)
     for method in FAMILY:
-        if method.key in known.leaves_out:
+        if method.key not in computed:
             continue
         if not all(_record(profile, dataset, method.key) for dataset in known.datasets):
             runs.append(method.key)

@@ -82,11 +82,12 @@ def keys() -> list[str]:
 def missing(profile: str) -> str:
     """Which rows of pruning the profile has no record of, and the command that makes them."""
     known = profiles.get(profile)
+    computed = methods.computed(known.tiers)
     absent = [
         (dataset, key)
         for dataset in known.datasets
         for key in [*keys(), CONTROL]
-        if key not in known.leaves_out and record(profile, dataset, key) is None
+        if key in computed and record(profile, dataset, key) is None
     ]
     if not absent:
         return f"All rows of pruning are measured on the profile **{profile}**."

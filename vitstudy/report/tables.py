@@ -11,9 +11,9 @@ from decimal import Decimal
 
 import pandas as pd
 
-from vitstudy import data, files, profiles, speed, study
+from vitstudy import data, files, methods, profiles, speed, study
 from vitstudy.errors import unknown
-from vitstudy.methods import METHODS, VARIANTS, Method, Published, not_installed
+from vitstudy.methods import METHODS, Method, Published, not_installed
 from vitstudy.profiles import Profile
 from vitstudy.record import Record
 from vitstudy.report import latex, manifest, significance
@@ -77,14 +77,26 @@ def table(profile: str, which: int) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=COLUMNS)
 
 
+def _variants(profile: Profile, dataset: str) -> list[Method]:
+    """The variants and controls that the profile computes, and those that it has a record of."""
+    computed = methods.computed(profile.tiers)
+    return [
+        method
+        for method in methods.VARIANTS
+        if method.key in computed or any(seeds(profile.name, dataset, method.key).values())
+    ]
+
+
 def beneath(profile: str, which: int) -> pd.DataFrame:
     """The variants and controls of Table 1's or 2's rows, as `table` and with their bits.
+
+    Those that the profile computes by name only have a row once they have a record.
 
     `beneath` is the key of the papers' row. Bits are the mean over the seeds, of what is quantized.
     """
     known, dataset = profiles.get(profile), _dataset(profile, which)
     rows = []
-    for method in VARIANTS:
+    for method in _variants(known, dataset):
         row = {"beneath": method.beneath, **_row(known, dataset, method, which)}
         found = seeds(profile, dataset, method.key).values()
         done = [record for record in found if record and record.status == "done"]
@@ -366,9 +378,20 @@ def _markdown(profile: str, which: int) -> str:
         "",
         "## Beneath the papers' rows: variants and controls",
         "",
-        *_linked(known, dataset, VARIANTS, readable_beneath(profile, which)),
+        *_linked(known, dataset, _variants(known, dataset), readable_beneath(profile, which)),
+        "",
+        *_by_name_only(known, dataset),
     ]
     return "\n".join(lines) + "\n"
+
+
+def _by_name_only(known: Profile, dataset: str) -> list[str]:
+    """A sentence on the variants that have no row, where there are any."""
+    shown = {method.key for method in _variants(known, dataset)}
+    others = [method.key for method in methods.VARIANTS if method.key not in shown]
+    if not others:
+        return []
+    return [f"Computed by name only, and not measured on this profile: {', '.join(others)}."]
 
 
 def record_place(known: Profile, dataset: str, key: str) -> str:
@@ -378,9 +401,9 @@ def record_place(known: Profile, dataset: str, key: str) -> str:
     return place.relative_to(files.results(known.name)).as_posix()
 
 
-def _linked(known: Profile, dataset: str, methods, shown: pd.DataFrame) -> list[str]:
-    """The lines of a Markdown table of `methods`, its accuracies linked to their records."""
-    for position, method in enumerate(methods):
+def _linked(known: Profile, dataset: str, rows, shown: pd.DataFrame) -> list[str]:
+    """The lines of a Markdown table of the methods `rows`, its accuracies linked to records."""
+    for position, method in enumerate(rows):
         if accuracy := shown.at[position, "Accuracy, %"]:
             place = record_place(known, dataset, method.key)
             shown.at[position, "Accuracy, %"] = f"[{accuracy}](../{place})"
@@ -457,7 +480,7 @@ def record_rows(profile: str) -> tuple[list[str], list[dict]]:
         row["sha256"] = files.sha256(path)
         rows.append(row)
     datasets = profiles.get(profile).datasets
-    keys = [method.key for method in (*METHODS, *VARIANTS)]
+    keys = [method.key for method in (*METHODS, *methods.VARIANTS)]
 
     def order(row: dict) -> tuple:
         return _place(datasets, row["dataset"]), _place(keys, row["method"]), row["seed"]
