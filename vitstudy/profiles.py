@@ -6,6 +6,9 @@ from dataclasses import asdict, dataclass, replace
 
 from vitstudy.errors import unknown
 
+EVALUATION_BATCH = 250
+"""Images that are evaluated at a time, on every profile."""
+
 
 @dataclass(frozen=True)
 class Architecture:

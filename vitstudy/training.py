@@ -26,7 +26,7 @@ from vitstudy import files, measure
 from vitstudy.data import IMAGE_SIZE, Dataset, Split
 from vitstudy.errors import TrainingFailed
 from vitstudy.muon import Muon
-from vitstudy.profiles import Recipe
+from vitstudy.profiles import EVALUATION_BATCH, Recipe
 
 log = logging.getLogger(__name__)
 
@@ -305,7 +305,7 @@ def evaluate(
     split: Split,
     *,
     image_size: int = IMAGE_SIZE,
-    batch_size: int = 250,
+    batch_size: int = EVALUATION_BATCH,
     device: torch.device | str | None = None,
 ) -> Tensor:
     """The logits (N, num_classes), float32 on the CPU, of every image of `split`, in its order.
