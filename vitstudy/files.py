@@ -70,12 +70,19 @@ def write_csv(path: Path, columns: list[str], rows: list[dict]) -> None:
 
 
 def read_json(path: Path) -> dict | None:
-    """The JSON object in `path`, or None where it is absent or damaged."""
+    """The JSON object in `path`, or None where it is absent or damaged.
+
+    NaN and Infinity are no JSON: whoever wrote them had no number to write.
+    """
     try:
-        value = json.loads(path.read_bytes())
+        value = json.loads(path.read_bytes(), parse_constant=_no_number)
     except (FileNotFoundError, ValueError):
         return None
     return value if isinstance(value, dict) else None
+
+
+def _no_number(name: str) -> None:
+    raise ValueError(f"{name} is no JSON")
 
 
 def sha256(path: Path) -> str:

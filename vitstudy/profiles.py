@@ -142,7 +142,7 @@ _digits = Profile(
         width=64, depth=3, heads=4, mlp_ratio=2, stem=((16, 2, 2), (32, 3, 2), (64, 3, 1))
     ),
     (
-        # Of vanilla on validation and test images, %: 200 steps 96.25 and 97.50, 300 98.12 and 98.89;
+        # Vanilla on validation and test images, %: 200 steps 96.25 and 97.50, 300 98.12 and 98.89;
         # of the pairs 400 steps 65.00 and 65.70, 800 92.50 and 96.55.
         Recipe(steps=400, batch_size=32, weight_decay=0.5),
         Recipe(steps=900, batch_size=32, weight_decay=0.5, matrix_learning_rate=0.03),

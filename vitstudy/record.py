@@ -6,7 +6,11 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 from dataclasses import dataclass
+from functools import cache
+
+from vitstudy import files, schema
 
 SCHEMA = 1
 """Raised when a field changes its meaning: older records are then measured again."""
@@ -91,16 +95,30 @@ class Record:
 
     @classmethod
     def from_json(cls, value: dict) -> Record | None:
-        """The record, or None where `value` has other fields than a record of this schema."""
-        if value.get("schema") != SCHEMA:
-            return None
-        try:
-            return cls(**value)
-        except TypeError:
-            return None
+        """The record, or None where `value` is none by the schema: `problem` says why."""
+        return None if problem(value) else cls(**value)
 
     def to_json(self) -> dict:
         return dataclasses.asdict(self)
+
+
+@cache
+def published_schema() -> dict:
+    """The schema of a record that is published beside this file."""
+    return json.loads((files.SOURCE / "record.schema.json").read_text("utf-8"))
+
+
+def problem(value: dict) -> str:
+    """What is wrong with a record's JSON by its schema and in itself; empty for a sound one."""
+    if found := schema.problem(value, published_schema()):
+        return found
+    if value["status"] != "done":
+        return ""
+    if not value["accuracy_low"] <= value["accuracy"] <= value["accuracy_high"]:
+        return f"accuracy is {value['accuracy']}, outside its interval"
+    if value["size_mib"] != round(value["size_bytes"] / 2**20, 4):
+        return f"size_mib is {value['size_mib']}, of {value['size_bytes']} bytes"
+    return ""
 
 
 TIMES = ("training_seconds", "seconds", "energy_joules", "created")

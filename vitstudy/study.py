@@ -25,7 +25,7 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from functools import cache
+from functools import cache, lru_cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
@@ -33,7 +33,7 @@ import numpy as np
 
 from vitstudy import data, files, methods, profiles
 from vitstudy.errors import TrainingFailed, UserError, unknown
-from vitstudy.record import SCHEMA, Record
+from vitstudy.record import SCHEMA, Record, problem
 
 log = logging.getLogger(__name__)
 
@@ -285,9 +285,65 @@ def fingerprint(cell: Cell, parents: dict[str, str]) -> str:
 
 
 def read(cell: Cell) -> Record | None:
-    """The cell's record as it lies there, up to date or not; None where there is no whole one."""
-    value = files.read_json(cell.record_path)
-    return Record.from_json(value) if value else None
+    """The cell's record as it lies there, up to date or not; None where there is no sound one."""
+    return _examined(cell)[0]
+
+
+def damage(cell: Cell) -> str:
+    """What is wrong with the cell's record; empty where it is sound or absent.
+
+    It is held against its schema, its place, its predictions and the length of its artifact, where
+    those are at hand: a record that somebody edited is none.
+    """
+    return _examined(cell)[1]
+
+
+def _examined(cell: Cell) -> tuple[Record | None, str]:
+    paths = (cell.record_path, cell.predictions_path, cell.artifact_path)
+    return _examine(cell, tuple(map(_state, paths)), *paths)
+
+
+def _state(path: Path) -> tuple[int, int, int] | None:
+    """What tells a file from one that was written in its place; None where there is none."""
+    try:
+        found = path.stat()
+    except OSError:
+        return None
+    return found.st_mtime_ns, found.st_size, found.st_ino
+
+
+@lru_cache(maxsize=4_096)
+def _examine(
+    cell: Cell, states: tuple, path: Path, predictions: Path, artifact: Path
+) -> tuple[Record | None, str]:
+    """A record and what is wrong with it, kept while its files are as `states` has them."""
+    if states[0] is None:
+        return None, ""
+    value = files.read_json(path)
+    if value is None:
+        return None, "it is no whole JSON object"
+    if found := problem(value):
+        return None, found
+    record = Record(**value)
+    for name in ("profile", "dataset", "method", "seed"):
+        if getattr(record, name) != getattr(cell, name):
+            return None, f"its {name} is {getattr(record, name)!r}, where {cell} lies"
+    if record.status != "done":
+        return record, ""
+    if states[1] is not None:
+        if files.sha256(predictions) != record.predictions_sha256:
+            return None, "its predictions file is another or damaged"
+        with np.load(predictions, allow_pickle=False) as kept:
+            right = kept["classes"][:, 0] == kept["labels"]
+        counted = {"accuracy": float(right.mean()), "test_images": len(right)}
+        for name, number in counted.items():
+            if getattr(record, name) != number:
+                return None, f"{name} is {getattr(record, name)}, its predictions give {number}"
+    # An artifact of another hash is damaged or older: that is for `why_not` to say.
+    if states[2] is not None and states[2][1] != record.size_bytes:
+        if files.sha256(artifact) == record.artifact_sha256:
+            return None, f"size_bytes is {record.size_bytes}, its artifact has {states[2][1]}"
+    return record, ""
 
 
 def is_done(cell: Cell) -> bool:
@@ -311,7 +367,7 @@ def why_not(cell: Cell) -> str | None:
         return "not measured yet"
     record = read(cell)
     if record is None:
-        return "its record is damaged"
+        return f"its record is damaged: {damage(cell)}"
     if record.status != "done":
         return f"it failed before: {record.error}"
     parents = {}

@@ -8,6 +8,7 @@ from __future__ import annotations
 import dataclasses
 import statistics
 from decimal import Decimal
+from pathlib import Path
 
 import pandas as pd
 
@@ -183,7 +184,7 @@ def _row(profile: Profile, dataset: str, method: Method, which: int) -> dict:
     }
     found = seeds(profile.name, dataset, method.key)
     done = [record for record in found.values() if record and record.status == "done"]
-    notes = _what_is_missing(method, found)
+    notes = _what_is_missing(profile, dataset, method, found)
     if done:
         accuracies = [100 * record.accuracy for record in done]
         row["accuracy"] = statistics.fmean(accuracies)
@@ -230,7 +231,17 @@ def trained_again(profile: Profile, dataset: str) -> list[float]:
     return done if len(done) > 1 else []
 
 
-def _what_is_missing(method: Method, found: dict[int, Record | None]) -> list[str]:
+def _what_is_missing(
+    profile: Profile, dataset: str, method: Method, found: dict[int, Record | None]
+) -> list[str]:
+    damaged = [
+        f"the record of seed {seed} is damaged: {damage}"
+        for seed, record in found.items()
+        if record is None
+        and (damage := study.damage(Cell(profile.name, dataset, method.key, seed)))
+    ]
+    if damaged:
+        return damaged
     failed = {seed: record for seed, record in found.items() if record and record.status != "done"}
     absent = [seed for seed, record in found.items() if record is None]
     if len(absent) == len(found):
@@ -481,12 +492,11 @@ def record_rows(profile: str) -> tuple[list[str], list[dict]]:
     ]
     rows = []
     for path in (files.results(profile) / "records").glob("*/*/seed*.json"):
-        value = files.read_json(path)
-        record = Record.from_json(value) if value else None
-        place = path.relative_to(files.results(profile) / "records")
-        row = {"profile": profile, "dataset": place.parts[0], "method": place.parts[1]}
-        row |= {"seed": int(path.stem.removeprefix("seed")), "status": "damaged"}
-        if record:
+        dataset, method, seed = path.relative_to(files.results(profile) / "records").parts
+        cell = Cell(profile, dataset, method, int(Path(seed).stem.removeprefix("seed")))
+        row = {"profile": profile, "dataset": dataset, "method": method}
+        row |= {"seed": cell.seed, "status": "damaged"}
+        if record := study.read(cell):
             row = {name: getattr(record, name) for name in plain}
         row["path"] = path.relative_to(files.root()).as_posix()
         row["sha256"] = files.sha256(path)
