@@ -14,11 +14,13 @@ from dataclasses import asdict
 import numpy as np
 import torch
 from accelerate import Accelerator
-from timm.models.vision_transformer import Attention, Block
+from timm.layers import LayerNorm, LayerNormFp32
+from timm.models.vision_transformer import Attention, Block, VisionTransformer
 from torch import Tensor, nn
 
 from vitstudy import models
 from vitstudy.context import Context
+from vitstudy.errors import UserError
 from vitstudy.quantization import calibration, figure1
 from vitstudy.quantization.fq_vit_layers import (
     ActivationQuantizer,
@@ -44,6 +46,7 @@ from vitstudy.quantization.fq_vit_maths import (
 )
 from vitstudy.quantization.layers import (
     Skipped,
+    attentions,
     calibration_images,
     copy_of_float_model,
     fold_batch_norm,
@@ -88,6 +91,8 @@ __all__ = [
 
 # -- the whole model ------------------------------------------------------------------------------
 
+LAYER_NORMS = (nn.LayerNorm, LayerNorm, LayerNormFp32)
+"""Those over the last axis: timm has others, over channels that come first."""
 EMBEDDINGS = ("cls_token", "dist_token", "reg_token", "pos_embed")
 
 
@@ -103,7 +108,8 @@ def quantize_model(
 
     The arithmetic is imitated in float: GELU and, without Log-Int-Softmax, softmax are computed on
     quantized values; biases, gains and layer scales stay float. Raises ValueError for no images,
-    for NaN or infinity, naming the layer, and for a model already quantized.
+    for NaN or infinity, naming the layer, and for a model already quantized; UserError for another
+    family of models, and for a layer that the images never reach.
     """
     if images.ndim != 4 or not len(images):
         raise ValueError(
@@ -111,6 +117,13 @@ def quantize_model(
         )
     device = next(model.parameters()).device
     model = copy_of_float_model(model)
+    if not isinstance(model, VisionTransformer):
+        blocks = [(n, m) for n, m in model.named_modules() if hasattr(m, "attn")]
+        name, block = blocks[0] if blocks else ("the model", model)
+        raise UserError(
+            f"{name} is {type(block).__name__}: FQ-ViT takes timm's VisionTransformer alone, since "
+            "its grids follow that model's residual stream; lsq and diffq take any model"
+        )
     skipped = _convert(model, options or Options())
     calibrate(model.to(device), images.to(device), batch_size)
     return model, skipped
@@ -140,30 +153,33 @@ def _convert(model: nn.Module, options: Options) -> Skipped:
             return QuantLinear(module, options.bits, name)
         if type(module) is nn.Conv2d:
             return QuantConv2d(module, options.bits, name)
-        if isinstance(module, nn.LayerNorm) and module.elementwise_affine:
+        if type(module) in LAYER_NORMS and len(module.normalized_shape) == 1:
             return QuantLayerNorm(module, options)
         if type(module) is Attention and _is_plain(module):
             return QuantAttention(module, options, name)
         return None
 
     replace_layers(model, convert)
-    skipped = []
+    reason = "the products within this attention are left in float"
+    skipped = [
+        (name, f"{type(module).__name__}: {reason}")
+        for name, module in attentions(model).items()
+        if not isinstance(module, QuantAttention)
+    ]
     convolutions = [m for m in model.patch_embed.modules() if isinstance(m, QuantConv2d)]
     if convolutions:
         convolutions[-1].output_quantizer = ActivationQuantizer(options.bits)
     for index, block in enumerate(model.blocks):
-        name = f"blocks.{index}"
-        if not isinstance(block.attn, QuantAttention):
-            reason = "the products within this attention are left in float"
-            skipped.append((f"{name}.attn", f"{type(block.attn).__name__}: {reason}"))
         if type(block) is not Block or not isinstance(block.norm1, QuantLayerNorm):
-            skipped.append((name, f"{type(block).__name__}: its residual sums are left in float"))
+            reason = f"{type(block).__name__}: its residual sums are left in float"
+            skipped.append((f"blocks.{index}", reason))
             continue
         # what the norm gives is on its grid already
         if isinstance(block.attn, QuantAttention):
             block.attn.qkv.input_quantizer = nn.Identity()
-        if isinstance(getattr(block.mlp, "fc1", None), QuantLinear):
-            block.mlp.fc1.input_quantizer = nn.Identity()
+        for part in ("fc1", "fc1_g", "fc1_x"):
+            if isinstance(getattr(block.mlp, part, None), QuantLinear):
+                getattr(block.mlp, part).input_quantizer = nn.Identity()
         if isinstance(getattr(block.mlp, "fc2", None), QuantLinear):
             block.mlp.fc2.output_quantizer = ActivationQuantizer(options.bits)
         model.blocks[index] = QuantBlock(block)
@@ -205,7 +221,7 @@ def pack(model: nn.Module) -> tuple[dict[str, Tensor], dict]:
                 steps = torch.round(tensors[name] / tensors[f"{name}_scale"])
                 tensors[name], widths[name] = steps.to(torch.int32), width
     packed, layout = pack_tensors(tensors, widths)
-    return packed, {**model.description, "fq_vit": asdict(options), "packed": layout}
+    return packed, {**models.described(model), "fq_vit": asdict(options), "packed": layout}
 
 
 def unpack(tensors: dict[str, Tensor], description: dict) -> nn.Module:
