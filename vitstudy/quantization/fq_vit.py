@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from accelerate import Accelerator
 from timm.layers import LayerNorm, LayerNormFp32
-from timm.models.vision_transformer import Attention, Block, VisionTransformer
+from timm.models.vision_transformer import Attention, Block
 from torch import Tensor, nn
 
 from vitstudy import models
@@ -102,14 +102,17 @@ def quantize_model(
 ) -> tuple[nn.Module, Skipped]:
     """A fully quantized copy of a timm VisionTransformer, and the layers left in float.
 
+    Of another transformer (EVA, BEiT, Swin), and of blocks of another kind, the layers and norms
+    are quantized, each with grids of its own; what lies between them is left, and listed.
+
     images: calibration images (N, C, H, W), normalised as the model wants them. They set every
     grid of the activations: ranges first, then power-of-two factors, over all images (the authors'
     code takes the factors from the last batch alone). Bits, remedies: see `Options`.
 
     The arithmetic is imitated in float: GELU and, without Log-Int-Softmax, softmax are computed on
     quantized values; biases, gains and layer scales stay float. Raises ValueError for no images,
-    for NaN or infinity, naming the layer, and for a model already quantized; UserError for another
-    family of models, and for a layer that the images never reach.
+    for NaN or infinity, naming the layer, and for a model already quantized; UserError for a model
+    without attention and for a layer that the images never reach.
     """
     if images.ndim != 4 or not len(images):
         raise ValueError(
@@ -117,12 +120,10 @@ def quantize_model(
         )
     device = next(model.parameters()).device
     model = copy_of_float_model(model)
-    if not isinstance(model, VisionTransformer):
-        blocks = [(n, m) for n, m in model.named_modules() if hasattr(m, "attn")]
-        name, block = blocks[0] if blocks else ("the model", model)
+    if not attentions(model):
         raise UserError(
-            f"{name} is {type(block).__name__}: FQ-ViT takes timm's VisionTransformer alone, since "
-            "its grids follow that model's residual stream; lsq and diffq take any model"
+            f"{type(model).__name__} has no attention: FQ-ViT quantizes Vision Transformers, lsq "
+            "and diffq any model"
         )
     skipped = _convert(model, options or Options())
     calibrate(model.to(device), images.to(device), batch_size)
@@ -166,13 +167,14 @@ def _convert(model: nn.Module, options: Options) -> Skipped:
         for name, module in attentions(model).items()
         if not isinstance(module, QuantAttention)
     ]
-    convolutions = [m for m in model.patch_embed.modules() if isinstance(m, QuantConv2d)]
+    stem = getattr(model, "patch_embed", nn.Identity())
+    convolutions = [m for m in stem.modules() if isinstance(m, QuantConv2d)]
     if convolutions:
         convolutions[-1].output_quantizer = ActivationQuantizer(options.bits)
-    for index, block in enumerate(model.blocks):
+    for name, block in _blocks(model):
         if type(block) is not Block or not isinstance(block.norm1, QuantLayerNorm):
             reason = f"{type(block).__name__}: its residual sums are left in float"
-            skipped.append((f"blocks.{index}", reason))
+            skipped.append((name, reason))
             continue
         # what the norm gives is on its grid already
         if isinstance(block.attn, QuantAttention):
@@ -182,7 +184,7 @@ def _convert(model: nn.Module, options: Options) -> Skipped:
                 getattr(block.mlp, part).input_quantizer = nn.Identity()
         if isinstance(getattr(block.mlp, "fc2", None), QuantLinear):
             block.mlp.fc2.output_quantizer = ActivationQuantizer(options.bits)
-        model.blocks[index] = QuantBlock(block)
+        model.set_submodule(name, QuantBlock(block))
     for name in EMBEDDINGS:
         value = getattr(model, name, None)
         if value is not None and options.bits != IDENTITY_BITS:
@@ -196,6 +198,16 @@ def _convert(model: nn.Module, options: Options) -> Skipped:
     model.fq_vit = options
     model.eval()
     return skipped
+
+
+def _blocks(model: nn.Module) -> list[tuple[str, nn.Module]]:
+    """The transformer blocks of `model` by name: those of timm's ViT, and what holds an `attn`."""
+    listed = set(getattr(model, "blocks", ()))
+    return [
+        (name, module)
+        for name, module in model.named_modules()
+        if name and (module in listed or hasattr(module, "attn"))
+    ]
 
 
 def _is_plain(attention: Attention) -> bool:

@@ -54,12 +54,16 @@ def call_layers(model: nn.Module) -> nn.Module:
     return model
 
 
+SCALES = ("scale", "logit_scale", "head_dim")
+"""What an attention has beside its heads, and a table of position biases has not."""
+
+
 def attentions(model: nn.Module) -> dict[str, nn.Module]:
     """The layers below `model` in which queries, keys and values are multiplied, by name."""
     return {
         name: module
         for name, module in model.named_modules()
-        if name and hasattr(module, "num_heads")
+        if hasattr(module, "num_heads") and any(hasattr(module, part) for part in SCALES)
     }
 
 
