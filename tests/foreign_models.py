@@ -106,7 +106,7 @@ _BEIT = ("beit", "beit shared", "beit no bias")
 _ONLY_VIT = {
     **dict.fromkeys(_EVA, r"blocks\.0 is EvaBlock"),
     "eva post norm": r"blocks\.0 is EvaBlockPostNorm",
-    **dict.fromkeys(_BEIT, r"blocks\.0 is Block"),
+    **dict.fromkeys(_BEIT, r"blocks\.0 is (timm\.models\.beit\.)?Block"),
     "relative positions": r"blocks\.0 is RelPosBlock",
 }
 REFUSED: dict[str, dict[str, str]] = {

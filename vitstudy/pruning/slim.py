@@ -95,9 +95,12 @@ def _shape_of_block(name: str, block: nn.Module) -> Shape:
     for part, kind in plain.items():
         found = block.get_submodule(part)
         if type(found) is not kind:
+            called = type(found).__name__
+            if called == kind.__name__:  # timm has several classes of one name
+                called = f"{type(found).__module__}.{called}"
             raise UserError(
-                f"{f'{name}.{part}'.rstrip('.')} is {type(found).__name__}: only timm's plain "
-                f"{kind.__name__} can be pruned; prune the model before its blocks are replaced"
+                f"{f'{name}.{part}'.rstrip('.')} is {called}: only timm's plain {kind.__name__} "
+                "can be pruned; prune the model before its blocks are replaced"
             )
     for part in ACROSS:
         parent, _, leaf = part.partition(".")
