@@ -39,8 +39,10 @@ def _linear_dynamic(inputs, packed, *args, out_shape=None, **kwargs) -> int:
     return 2 * outputs * inputs[-1]
 
 
-def count_macs(model: nn.Module, image_size: int, channels: int) -> int:
+def count_macs(model: nn.Module, image_size: int | tuple[int, int], channels: int) -> int:
     """Multiply-accumulates of one image by torch's own counter, attention's products included.
+
+    image_size: of the sides, or (height, width).
 
     The counter knows no fused attention on the CPU in some versions of torch and calls it free, so
     it is shown the plain one: two matrix products.
@@ -50,7 +52,8 @@ def count_macs(model: nn.Module, image_size: int, channels: int) -> int:
         known[torch.ops.quantized.linear_dynamic] = _linear_dynamic
     counter = FlopCounterMode(display=False, custom_mapping=known)
     device = next((each.device for each in model.parameters()), torch.device("cpu"))
-    image = torch.zeros(1, channels, image_size, image_size, device=device)
+    sides = (image_size, image_size) if isinstance(image_size, int) else image_size
+    image = torch.zeros(1, channels, *sides, device=device)
     with counter, sdpa_kernel(SDPBackend.MATH), torch.inference_mode():
         copy.deepcopy(model).eval()(image)
     return counter.get_total_flops() // 2

@@ -112,19 +112,31 @@ def pretrained(
 
 def pack(model: VisionTransformer) -> tuple[dict[str, Tensor], dict]:
     """The tensors of a dense model and the description that `unpack` builds it from."""
-    return model.state_dict(), model.description
+    return model.state_dict(), described(model)
+
+
+def described(model: nn.Module) -> dict:
+    """What `model`'s file says of its structure; UserError for a model that is not from here."""
+    if not hasattr(model, "description"):
+        raise UserError(
+            f"this {type(model).__name__} has no description that a file could be read by: build "
+            "it with vitstudy.models.build, or keep its state_dict yourself"
+        )
+    return model.description
 
 
 def changed(model: VisionTransformer, module: str, **arguments) -> VisionTransformer:
     """Apply `module.rebuild(model, **arguments)` and note it in the new model's description.
 
     `rebuild` gives the model another structure, in place or as a new model; the arguments are plain
-    JSON. `skeleton` repeats the changes of a description, in the order in which they were made.
+    JSON. `skeleton` repeats the changes of a description, in the order in which they were made. A
+    model that has no description, such as one of timm's own making, is changed and gets none.
     """
-    description = model.description
-    changes = [*description.get("changes", []), {"module": module, **arguments}]
+    description = getattr(model, "description", None)
     model = _rebuilder(module)(model, **arguments)
-    model.description = {**description, "changes": changes}
+    if description is not None:
+        changes = [*description.get("changes", []), {"module": module, **arguments}]
+        model.description = {**description, "changes": changes}
     return model
 
 

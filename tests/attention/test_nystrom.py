@@ -4,6 +4,7 @@ import copy
 import json
 from pathlib import Path
 
+import foreign_models
 import numpy as np
 import pytest
 import torch
@@ -16,6 +17,7 @@ from torch import nn
 from vitstudy import measure, models
 from vitstudy.attention import nystrom, nystrom_codes
 from vitstudy.errors import UserError
+from vitstudy.pruning import slim
 from vitstudy.quantization import dynamic, fq_vit, lsq
 
 REFERENCE = Path(__file__).parents[1] / "reference"
@@ -462,3 +464,37 @@ def test_a_model_without_softmax_attention_is_one_line(vit):
     for model in (vit, nn.Sequential(nn.Conv2d(3, 8, 3))):
         with pytest.raises(UserError, match="has no transformer blocks"):
             nystrom.replace_attention(model, 4)
+
+
+# Models that the study did not build
+
+
+@pytest.mark.parametrize("variant", foreign_models.VARIANTS)
+def test_a_foreign_model_attends_by_landmarks_or_is_refused_by_the_layers_name(variant):
+    model = foreign_models.build(variant)
+
+    def replaced(number):
+        return nystrom.replace_attention(copy.deepcopy(model), number)
+
+    if foreign_models.check_refused("nystrom", variant, lambda: replaced(None)):
+        return
+    images = foreign_models.images_for(model)
+    with torch.no_grad():
+        foreign_models.assert_close(replaced(None)(images), model(images))
+        fewer = replaced(4)
+        assert all(nystrom.attends_by_landmarks(block.attn) for block in fewer.blocks)
+        assert torch.isfinite(fewer(images)).all()
+        assert not torch.allclose(fewer(images), model(images), rtol=1e-3)
+
+
+def test_fewer_tokens_than_landmarks_are_one_line():
+    model = nystrom.replace_attention(foreign_models.build("any image size"), None)
+    with pytest.raises(UserError, match="17 landmarks, and an image of only 5 tokens"):
+        model(torch.zeros(1, 3, 16, 16))
+
+
+def test_a_slim_attention_with_dropout_on_its_matrix_is_one_line():
+    model = foreign_models.build("attention dropout")
+    small = slim.slim(model, slim.uniform(slim.shape_of(model), 0.5))
+    with pytest.raises(UserError, match=r"blocks\.0\.attn has a gate or dropout"):
+        nystrom.replace_attention(small, 4)

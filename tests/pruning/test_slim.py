@@ -2,6 +2,7 @@
 
 import copy
 
+import foreign_models
 import pytest
 import torch
 from hypothesis import HealthCheck, given, settings
@@ -9,7 +10,7 @@ from hypothesis import strategies as st
 
 from vitstudy import measure, models
 from vitstudy.errors import UserError
-from vitstudy.pruning import gates, slim
+from vitstudy.pruning import gates, importance, slim
 from vitstudy.pruning.slim import KINDS, Shape, SlimAttention, SlimMlp
 from vitstudy.quantization import dynamic, fq_vit, lsq
 
@@ -296,3 +297,91 @@ def test_a_model_without_the_attention_that_is_cut_is_one_line(vit, cut_at_rando
     quantized, _ = lsq.prepare(vit.float(), 4)
     with pytest.raises(UserError, match="prune before quantizing"):
         slim.shape_of(quantized)
+
+
+# Models that the study did not build
+
+
+@pytest.mark.parametrize("variant", foreign_models.VARIANTS)
+def test_a_foreign_model_is_cut_and_counted_rightly_or_refused_by_the_layers_name(variant):
+    model = foreign_models.build(variant)
+    if foreign_models.check_refused("pruning", variant, lambda: slim.shape_of(model)):
+        return
+    images, shape, block = foreign_models.images_for(model), slim.shape_of(model), "blocks.0"
+    whole, some = slim.full(shape), {}
+    generator = torch.Generator().manual_seed(3)
+    for name, mask in whole.items():
+        some[name] = torch.rand(len(mask), generator=generator) < 0.6
+    cuts = (some, {**some, block: torch.tensor([False])}, {block: torch.tensor([False])})
+    with torch.no_grad():
+        for masks in (whole, {**whole, block: torch.tensor([True])}):
+            foreign_models.assert_close(gates.masked(model, masks)(images), model(images))
+        for masks in cuts:
+            small = slim.slim(model, masks)
+            foreign_models.assert_close(small(images), gates.masked(model, masks)(images))
+            left = measure.count_parameters(small)
+            assert slim.parameters(masks, shape) == left
+            assert slim.removed(masks, shape) == 1 - left / measure.count_parameters(model)
+
+
+@pytest.mark.parametrize(
+    "variant", ["dropout", "attention dropout", "drop path", "patch drop", "layer scale"]
+)
+def test_what_a_model_has_for_its_training_stays_behind_gates_and_in_a_slim_model(variant):
+    model = foreign_models.build(variant).train()
+    images, shape = foreign_models.images_for(model), slim.shape_of(model)
+    masks = slim.uniform(shape, 0.5, ("attention_input", "mlp_input"))
+
+    def trained(model):  # with the same random numbers
+        torch.manual_seed(0)
+        return model(images)
+
+    with torch.random.fork_rng(devices=[]), torch.no_grad():
+        open_gates = gates.masked(model, {**slim.full(shape), "blocks.1": torch.tensor([True])})
+        foreign_models.assert_close(trained(open_gates), trained(model))
+        small, masked = slim.slim(model, masks), gates.masked(model, masks)
+        foreign_models.assert_close(trained(small), trained(masked))
+        if "drop" in variant:
+            assert not torch.allclose(trained(small), small.eval()(images))
+
+
+def test_a_foreign_model_gets_its_own_weights_back_from_behind_gates():
+    model = foreign_models.build("layer scale")
+    plain = gates.without(gates.masked(model, {"blocks.0": torch.tensor([True])}))
+    assert [type(module) for module in plain.modules()] == [type(m) for m in model.modules()]
+    for name, parameter in model.named_parameters():
+        assert torch.equal(plain.get_parameter(name), parameter), name
+
+
+@pytest.mark.parametrize("variant", ["no classes", "all tokens"])
+def test_scores_by_the_outputs_of_a_model_without_logits_are_one_line(variant):
+    model = foreign_models.build(variant)
+    images = foreign_models.images_for(model)
+    for call in (
+        lambda: importance.taylor_scores(model, images, torch.arange(4)),
+        lambda: importance.kl_scores(model, images, 2),
+    ):
+        with pytest.raises(UserError, match=r"head is .*need one vector of logits an image"):
+            call()
+    assert set(importance.magnitude_scores(model)) == set(slim.full(slim.shape_of(model)))
+
+
+def test_a_share_of_a_foreign_model_that_is_asked_for_really_goes():
+    model = foreign_models.build("no qkv bias")
+    shape = slim.shape_of(model)
+    masks = slim.select(importance.magnitude_scores(model), shape, 0.3)
+    left = measure.count_parameters(slim.slim(model, masks))
+    assert 0.3 <= 1 - left / measure.count_parameters(model) <= 0.3 + slim.SLACK
+
+
+def test_a_model_without_a_description_is_not_written_to_a_file(tmp_path):
+    with pytest.raises(UserError, match="VisionTransformer has no description that a file"):
+        models.save(foreign_models.build("plain"), tmp_path / "model")
+    assert not (tmp_path / "model").exists()
+
+
+def test_macs_of_a_rectangle_are_those_of_its_tokens():
+    model = foreign_models.build("rectangle")
+    tokens, width = 4 * 2 + 1, 32
+    blocks = 2 * (tokens * (4 * width**2 + 8 * width**2) + 2 * tokens**2 * width)
+    assert measure.count_macs(model, (32, 16), 3) == blocks + 8 * 3 * 8**2 * width + width * 5

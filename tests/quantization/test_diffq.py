@@ -8,6 +8,7 @@ import json
 import math
 from pathlib import Path
 
+import foreign_models
 import numpy as np
 import pytest
 import torch
@@ -258,3 +259,19 @@ def test_bad_input_is_refused(vit):
     vit.head.weight.data[0, 0] = math.nan
     with pytest.raises(ValueError, match="NaN or infinity"):
         DiffQ(vit, min_size_mb=0).quantized()
+
+
+# Models that the study did not build
+
+
+@pytest.mark.parametrize("variant", foreign_models.VARIANTS)
+def test_the_quantized_weights_of_a_foreign_model_are_those_that_run(variant):
+    model = foreign_models.build(variant)
+    images = foreign_models.images_for(model)
+    with torch.no_grad():
+        same = DiffQ(model, noise="none", min_size_mb=0)
+        foreign_models.assert_close(same(images), model(images))
+        wrapped = DiffQ(model, min_size_mb=0, initial_bits=4)
+        assert set(wrapped.names) == {name for name, _ in model.named_parameters()}
+        foreign_models.assert_close(wrapped(images), wrapped.quantized()(images))
+        assert not torch.allclose(wrapped(images), model(images), rtol=1e-3)

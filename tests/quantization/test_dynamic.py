@@ -2,12 +2,13 @@
 
 import sys
 
+import foreign_models
 import pytest
 import torch
 from safetensors import safe_open
 from torch import nn
 
-from vitstudy import data, models, profiles, training
+from vitstudy import data, measure, models, profiles, training
 from vitstudy.context import Context
 from vitstudy.errors import UserError
 from vitstudy.quantization import dynamic
@@ -139,3 +140,23 @@ def test_the_user_sees_no_warning(smoke_home):
     lines = (smoke_home / "stderr.txt").read_text().splitlines()
     assert any("smoke/digits/dynamic/seed0" in line for line in lines)
     assert [line for line in lines if not line.startswith("vitstudy: ")] == []
+
+
+# Models that the study did not build
+
+
+@pytest.mark.parametrize("variant", foreign_models.VARIANTS)
+def test_every_linear_layer_of_a_foreign_model_is_integers_and_runs(variant):
+    model = foreign_models.build(variant)
+    images, called = foreign_models.images_for(model), set()
+    quantized = dynamic.quantize(model)
+    layers = [name for name, module in model.named_modules() if type(module) is nn.Linear]
+    for name in layers:
+        layer = quantized.get_submodule(name)
+        assert layer.weight().dtype == torch.qint8
+        layer.register_forward_hook(lambda layer, *_, name=name: called.add(name))
+    with torch.no_grad():
+        difference = quantized(images) - model(images)
+        assert difference.norm() < 0.15 * model(images).norm()
+    assert called == set(layers)
+    assert measure.count_parameters(quantized) == measure.count_parameters(model)

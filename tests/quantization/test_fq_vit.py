@@ -9,6 +9,7 @@ import math
 import time
 from pathlib import Path
 
+import foreign_models
 import numpy as np
 import pytest
 import torch
@@ -17,11 +18,15 @@ from hypothesis import strategies as st
 from timm.models.vision_transformer import VisionTransformer
 from torch import nn
 
+from vitstudy.errors import UserError
 from vitstudy.quantization.fq_vit import (
     ActivationQuantizer,
     Options,
+    QuantAttention,
+    QuantLayerNorm,
     QuantLinear,
     affine_range,
+    calibrate,
     integer_exp,
     integer_layer_norm,
     log2_dequantize,
@@ -458,3 +463,55 @@ def test_constant_images_and_dead_layers_are_quantized(vit):
     model, _ = quantize_model(vit, x)
     with torch.no_grad():
         assert torch.isfinite(model(x)).all()
+
+
+# Models that the study did not build
+
+
+@pytest.mark.parametrize("variant", foreign_models.VARIANTS)
+def test_a_foreign_model_is_quantized_and_what_is_left_is_listed(variant):
+    model = foreign_models.build(variant)
+    images = foreign_models.images_for(model)
+    if foreign_models.check_refused("fq_vit", variant, lambda: quantize_model(model, images)):
+        return
+    fine = Options(bits=16, attention_bits=16, power_of_two=False, log_int_softmax=False)
+    with torch.no_grad():
+        same, _ = quantize_model(model, images, Options(bits=32, attention_bits=32))
+        foreign_models.assert_close(same(images), model(images))
+        near, skipped = quantize_model(model, images, fine)
+        assert (near(images) - model(images)).norm() < 1e-3 * model(images).norm()
+        rounded, _ = quantize_model(model, images)  # the integers of the paper
+        assert torch.isfinite(rounded(images)).all()
+    left = dict(skipped)
+    for name, module in model.named_modules():
+        if name.endswith("attn") and not isinstance(near.get_submodule(name), QuantAttention):
+            assert name in left
+        if type(module) is nn.Linear:
+            assert isinstance(near.get_submodule(name), QuantLinear), name
+        if hasattr(module, "normalized_shape"):
+            assert name in left or isinstance(near.get_submodule(name), QuantLayerNorm)
+
+
+def test_a_norm_without_gain_and_bias_is_one_of_ones_and_zeros():
+    norm, plain = nn.LayerNorm(8), nn.LayerNorm(8, elementwise_affine=False)
+    x = torch.randn(3, 8, generator=torch.manual_seed(0))
+    found = []
+    for each in (norm, plain):
+        layer = QuantLayerNorm(each, Options())
+        calibrate(layer, x)
+        found.append(layer(x))
+    assert torch.equal(*found) and (found[0] - norm(x)).abs().max() < 0.05
+
+
+def test_a_model_without_attention_is_one_line():
+    with pytest.raises(UserError, match="Sequential has no attention: FQ-ViT quantizes Vision"):
+        quantize_model(nn.Sequential(nn.Linear(4, 4)), torch.zeros(1, 3, 4, 4))
+
+
+def test_a_layer_that_is_never_called_is_one_line():
+    """An attention of somebody's own that multiplies with its layer's weight."""
+    model = foreign_models.build("qk norm")
+    attention = model.blocks[1].attn
+    attention.forward = lambda x, **_: nn.functional.linear(x, torch.eye(32))
+    with pytest.raises(UserError, match=r"blocks\.1\.attn\.qkv is never called on an image"):
+        quantize_model(model, foreign_models.images_for(model))

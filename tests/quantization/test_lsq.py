@@ -4,12 +4,14 @@ import copy
 import json
 import math
 
+import foreign_models
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
+from vitstudy.errors import UserError
 from vitstudy.quantization.layers import Quantized
 from vitstudy.quantization.lsq import (
     LsqConv2d,
@@ -256,3 +258,38 @@ def test_bad_input_is_refused(vit, images):
     vit.head.weight.data[0, 0] = math.inf
     with pytest.raises(ValueError, match=r"head\.weight: holds NaN or infinity"):
         prepare(vit, 4)
+
+
+# Models that the study did not build
+
+
+@pytest.mark.parametrize("variant", foreign_models.VARIANTS)
+def test_the_rounded_weights_of_a_foreign_model_are_those_that_run(variant):
+    model = foreign_models.build(variant)
+    images = foreign_models.images_for(model)
+    if foreign_models.check_refused("lsq", variant, lambda: prepare(model, 4)):
+        return
+    learned, skipped = prepare(model, 4)
+    steps = [name for name, module in model.named_modules() if type(module) is nn.Linear]
+    assert set(steps) <= set(learned.lsq) and not set(steps) & set(dict(skipped))
+    by_hand = copy.deepcopy(model)
+    with torch.no_grad():
+        foreign_models.assert_close(prepare(model, 32)[0](images), model(images))
+        for name in learned.lsq:
+            weight = learned.get_submodule(name).rounded_weight()
+            by_hand.get_submodule(name).weight.copy_(weight)
+        foreign_models.assert_close(learned(images), by_hand(images))
+        assert not torch.allclose(learned(images), model(images), rtol=1e-3)
+        both, skipped = prepare(model, 16, 16, images=images, start="max")
+        assert (both(images) - model(images)).norm() < 1e-3 * model(images).norm()
+    assert all(layer.input_is_signed is not None for layer in map(both.get_submodule, both.lsq))
+    assert any("products have no weights" in reason for _, reason in skipped)
+
+
+def test_a_layer_that_is_never_called_is_one_line():
+    """An attention of somebody's own that multiplies with its layer's weight."""
+    model = foreign_models.build("plain")
+    attention = model.blocks[1].attn
+    attention.forward = lambda x, **_: nn.functional.linear(x, attention.proj.weight)
+    with pytest.raises(UserError, match=r"blocks\.1\.attn\.qkv is never called on an image"):
+        prepare(model, 4, 4, images=foreign_models.images_for(model))

@@ -239,6 +239,11 @@ class ByLandmarks:
     ) -> Tensor:
         if mask is not None or is_causal:
             raise ValueError("Nyström attention takes no mask: an image has all its tokens")
+        if q.shape[-2] < self.num_landmarks:  # where images or dropped patches vary their number
+            raise UserError(
+                f"{self.num_landmarks} landmarks, and an image of only {q.shape[-2]} tokens: give "
+                "images of the size that the model was made for, or take fewer landmarks"
+            )
         return nystrom_attention(
             q,
             k,
@@ -294,9 +299,10 @@ def _take_over(attention: nn.Module, attend: ByLandmarks, name: str) -> nn.Modul
     pruned one, keeps its heads and is given another `attend`.
     """
     only = "Nyström attention replaces softmax attention of timm's plain kind alone"
+    dropout = getattr(attention, "attn_drop", None)
+    if getattr(attention, "gate", None) is not None or getattr(dropout, "p", 0):
+        raise UserError(f"{name} has a gate or dropout on its attention matrix: {only}")
     if type(attention) is Attention:
-        if getattr(attention, "gate", None) is not None or attention.attn_drop.p:
-            raise UserError(f"{name} has a gate or dropout on its attention matrix: {only}")
         return NystromAttention(attention, attend)
     if attends_by_landmarks(attention):
         raise UserError(f"{name} attends by landmarks already: {only}")
@@ -331,6 +337,11 @@ def replace_attention(
         )
     if class_token not in CLASS_TOKENS:
         raise unknown("class_token", class_token, CLASS_TOKENS)
+    if not isinstance(model, VisionTransformer):
+        raise UserError(
+            f"blocks.0 is {type(model.blocks[0]).__name__} of {type(model).__name__}: Nyström "
+            "attention replaces that of timm's VisionTransformer alone"
+        )
     tokens, own = num_tokens(model), model.num_prefix_tokens if class_token == "own" else 0
     num_landmarks = tokens if num_landmarks is None else num_landmarks
     least = own + 1
@@ -343,7 +354,11 @@ def replace_attention(
         raise UserError(f"iterations is {iterations}; valid: a whole number from 1 on")
     layers = []
     for index, block in enumerate(model.blocks):
-        attention = getattr(block, "attn", None)
+        if not isinstance(attention := getattr(block, "attn", None), nn.Module):
+            raise UserError(
+                f"blocks.{index} is {type(block).__name__}, without an attention of its own: "
+                "Nyström attention replaces softmax attention of timm's plain kind alone"
+            )
         scale = getattr(attention, "scale", 1.0)
         attend = ByLandmarks(num_landmarks, own, iterations, scale)
         layers.append(_take_over(attention, attend, f"blocks.{index}.attn"))

@@ -92,16 +92,16 @@ def compress(context: Context) -> nn.Module:
 
 def note(context: Context, model: VisionTransformer, masks: Masks) -> None:
     """Put the layers that lose dimensions into the record, and why the others do not."""
-    touched = set()
+    touched, gone = set(), []
     for index in range(len(model.blocks)):
-        whole = masks.get(f"blocks.{index}", torch.ones(1)).all()
+        if not masks.get(f"blocks.{index}", torch.ones(1)).all():
+            gone.append(f"blocks.{index}.")
         for layer, kinds in READ_BY.items():
-            if not whole or not all(masks[f"blocks.{index}.{kind}"].all() for kind in kinds):
+            if not all(masks[f"blocks.{index}.{kind}"].all() for kind in kinds):
                 touched.add(f"blocks.{index}.{layer}")
-        touched |= set() if whole else {f"blocks.{index}.norm1", f"blocks.{index}.norm2"}
     for name, module in model.named_modules():
         own = [each for each, _ in module.named_parameters(recurse=False)]
-        if name in touched:
+        if name in touched or (own and name.startswith(tuple(gone))):
             context.touched(name)
         elif own and name.endswith(tuple(READ_BY)):
             context.skipped(name, type(module).__name__, "none of its dimensions scored so low")

@@ -9,6 +9,8 @@ dimension of each head on the product of the two, and a block may have one aroun
 
 from __future__ import annotations
 
+from copy import deepcopy
+
 import torch
 import torch.nn.functional as F
 from timm.models.vision_transformer import Attention, VisionTransformer
@@ -42,13 +44,26 @@ class Gate(nn.Module):
         return f"{len(self.offset)}"
 
 
-class GatedAttention(nn.Module):
+class _Gated(nn.Module):
+    """A layer with gates, made of the parts of another, `plain`."""
+
+    def __init__(self, plain: nn.Module):
+        super().__init__()
+        self.before = (plain,)  # in a tuple: its weights are this layer's, and are counted once
+
+    @property
+    def plain(self) -> nn.Module:
+        return self.before[0]
+
+
+class GatedAttention(_Gated):
     """timm's self-attention with gates on its input, on its heads' q * k and on their values."""
 
     def __init__(self, attention: Attention):
-        super().__init__()
+        super().__init__(attention)
         self.num_heads, self.head_dim = attention.num_heads, attention.head_dim
         self.scale, self.qkv, self.proj = attention.scale, attention.qkv, attention.proj
+        self.attn_drop, self.proj_drop = attention.attn_drop, attention.proj_drop
         like = {"device": self.qkv.weight.device, "dtype": self.qkv.weight.dtype}
         inner = self.num_heads * self.head_dim
         self.attention_input = Gate(self.qkv.in_features, **like)
@@ -64,35 +79,41 @@ class GatedAttention(nn.Module):
             for each in (self.query_key(q), k, self.value(v))
         ]
         x = F.scaled_dot_product_attention(
-            *heads, attn_mask=attn_mask, is_causal=is_causal, scale=self.scale
+            *heads,
+            attn_mask=attn_mask,
+            dropout_p=self.attn_drop.p if self.training else 0.0,
+            is_causal=is_causal,
+            scale=self.scale,
         )
-        return self.proj(x.transpose(1, 2).flatten(2))
+        return self.proj_drop(self.proj(x.transpose(1, 2).flatten(2)))
 
 
-class GatedMlp(nn.Module):
+class GatedMlp(_Gated):
     """The MLP of a block with gates on its input and on its hidden dimensions."""
 
     def __init__(self, mlp: nn.Module):
-        super().__init__()
+        super().__init__(mlp)
         self.fc1, self.act, self.fc2 = mlp.fc1, mlp.act, mlp.fc2
+        self.drop1, self.drop2 = mlp.drop1, mlp.drop2
         like = {"device": self.fc1.weight.device, "dtype": self.fc1.weight.dtype}
         self.mlp_input = Gate(self.fc1.in_features, **like)
         self.hidden = Gate(self.fc1.out_features, **like)
 
     def forward(self, x: Tensor) -> Tensor:  # (B, N, D)
-        return self.fc2(self.hidden(self.act(self.fc1(self.mlp_input(x)))))
+        x = self.drop1(self.act(self.fc1(self.mlp_input(x))))
+        return self.drop2(self.fc2(self.hidden(x)))
 
 
-class GatedBlock(nn.Module):
+class GatedBlock(_Gated):
     """timm's pre-norm block, and a gate between going through it and going around it."""
 
     PARTS = ("norm1", "attn", "ls1", "drop_path1", "norm2", "mlp", "ls2", "drop_path2")
 
     def __init__(self, block: nn.Module):
-        super().__init__()
+        super().__init__(block)
         for part in self.PARTS:
             setattr(self, part, getattr(block, part))
-        weight = self.norm1.weight
+        weight = self.attn.qkv.weight
         self.block = Gate(1, device=weight.device, dtype=weight.dtype)
 
     def forward(
@@ -110,7 +131,7 @@ class GatedBlock(nn.Module):
 def rebuild(model: VisionTransformer, blocks: bool = False) -> VisionTransformer:
     """Put gates of 1 into `model`, in place, where `blocks` around its blocks too.
 
-    Raises UserError where a block has no attention that can be gated.
+    Raises UserError, naming the layer, where a block has parts that gates do not know.
     """
     shape_of(model)
     for block in model.blocks:
@@ -146,12 +167,13 @@ def penalty(model: nn.Module, weights: dict[str, float] | None = None) -> Tensor
 def weights_by_cost(model: nn.Module, shape: Shape) -> dict[str, float]:
     """What a gate of each name has behind it, in average gates of a dimension: its parameters."""
     inner, width, hidden = shape.heads * shape.head_dim, shape.width, shape.hidden
+    qkv_bias, _, fc1_bias, _ = shape.biases
     cost = dict(
         attention_input=3 * inner,
-        query_key=2 * (width + 1),
-        value=2 * width + 1,
+        query_key=2 * (width + qkv_bias),
+        value=2 * width + qkv_bias,
         mlp_input=hidden,
-        hidden=2 * width + 1,
+        hidden=2 * width + fc1_bias,
     )
     whole = sum(cost[kind] * size for kind, size in shape.sizes().items())
     average = whole / sum(shape.sizes().values())
@@ -169,29 +191,27 @@ def harden(model: VisionTransformer, masks: Masks) -> VisionTransformer:
 
 def masked(model: VisionTransformer, masks: Masks) -> VisionTransformer:
     """A copy of `model` with hard gates by `masks`: the dimensions are silent, none is removed."""
-    gated = models.skeleton(_with_gates(model, blocks=any(n.count(".") == 1 for n in masks)))
-    gated = gated.to(model.head.weight)
-    own = {name: tensor for name, tensor in gated.state_dict().items() if _is_gates(name)}
-    gated.load_state_dict({**own, **model.state_dict()})
+    blocks = any(name.count(".") == 1 for name in masks)
+    gated = models.changed(deepcopy(model), __name__, blocks=blocks)
     return harden(gated, masks).train(model.training)
-
-
-def _is_gates(name: str) -> bool:
-    return name.rpartition(".")[2] in ("offset", "speed")
-
-
-def _with_gates(model: VisionTransformer, blocks: bool) -> dict:
-    changes = [*model.description.get("changes", []), {"module": __name__, "blocks": blocks}]
-    return {**model.description, "changes": changes}
 
 
 def without(model: VisionTransformer) -> VisionTransformer:
     """The model as it was before it had gates, with the weights that it has now."""
-    changes = [c for c in model.description["changes"] if c["module"] != __name__]
-    plain = models.skeleton({**model.description, "changes": changes}).to(model.head.weight)
-    state, names = model.state_dict(), plain.state_dict().keys()
-    plain.load_state_dict({name: state[name] for name in names})
+    plain = deepcopy(model)
+    plain.blocks = nn.Sequential(*map(_without, plain.blocks))
+    if hasattr(plain, "description"):
+        before = [c for c in plain.description["changes"] if c["module"] != __name__]
+        plain.description = {**plain.description, "changes": before}
+        if not before:
+            del plain.description["changes"]
     return plain.train(model.training)
+
+
+def _without(block: nn.Module) -> nn.Module:
+    block = block.plain if isinstance(block, GatedBlock) else block
+    block.attn, block.mlp = block.attn.plain, block.mlp.plain
+    return block
 
 
 @torch.no_grad()

@@ -65,12 +65,26 @@ def blocks_of_weights(
     return found
 
 
+def _check_head(model: VisionTransformer) -> None:
+    """Raise UserError where the model's outputs are features, of which there is no loss."""
+    if not isinstance(getattr(model, "head", None), nn.Linear) or not model.global_pool:
+        raise UserError(
+            f"head is {type(getattr(model, 'head', None)).__name__}, global_pool "
+            f"{getattr(model, 'global_pool', None)!r}: scores by the outputs need one vector of "
+            "logits an image; take the scores 'magnitude' or 'random', or put a head on the model"
+        )
+
+
 def taylor_scores(
     model: VisionTransformer, images: Tensor, labels: Tensor, batch_size: int = 64
 ) -> Scores:
-    """Eq. 7 of every dimension, for the mean cross-entropy over `images` (N, C, H, W)."""
+    """Eq. 7 of every dimension, for the mean cross-entropy over `images` (N, C, H, W).
+
+    Raises UserError for a model that gives no logits.
+    """
+    _check_head(model)
     model.eval()
-    device = model.head.weight.device
+    device = next(model.parameters()).device
     parameters = dict(model.blocks.named_parameters())
     total = {name: torch.zeros_like(each) for name, each in parameters.items()}
     for x, y in zip(images.split(batch_size), labels.split(batch_size), strict=True):
@@ -91,8 +105,10 @@ def kl_scores(
     """Eq. 8 of every head, and of every one of `groups` runs of an MLP's hidden dimensions.
 
     Sums over `images` (N, C, H, W). What lies before the block in question is computed once.
-    Raises UserError for groups that do not divide the hidden dimensions.
+    Raises UserError for groups that do not divide the hidden dimensions, and for a model that
+    gives no logits.
     """
+    _check_head(model)
     shape = shape_of(model)
     if groups < 1 or shape.hidden % groups:
         raise UserError(f"{groups} groups do not divide the {shape.hidden} hidden dimensions")
@@ -102,7 +118,7 @@ def kl_scores(
         found[f"blocks.{index}.value"] = torch.zeros(shape.heads)
         found[f"blocks.{index}.hidden"] = torch.zeros(groups)
     for batch in images.split(batch_size):
-        tokens, full = _tokens(model, batch.to(model.head.weight.device))
+        tokens, full = _tokens(model, batch.to(next(model.parameters()).device))
         for index, block in enumerate(model.blocks):
             readers = {"value": block.attn.proj, "hidden": block.mlp.fc2}
             for kind, reader in readers.items():

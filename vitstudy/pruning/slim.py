@@ -16,11 +16,12 @@ trained with, 1 / sqrt(head_dim), whatever is left of the head's dimensions.
 from __future__ import annotations
 
 from copy import deepcopy
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 import torch.nn.functional as F
-from timm.models.vision_transformer import Attention, VisionTransformer
+from timm.layers import Mlp
+from timm.models.vision_transformer import Attention, Block, VisionTransformer
 from torch import Tensor, nn
 
 from vitstudy import measure, models
@@ -43,7 +44,12 @@ Scores = dict[str, Tensor]
 
 @dataclass(frozen=True)
 class Shape:
-    """The dimensions of a ViT's blocks, and the parameters that no mask can remove."""
+    """The dimensions of a ViT's blocks, which are all alike, and what the masks do not name.
+
+    fixed: parameters outside the blocks, which no mask can remove. biases: whether qkv, proj, fc1
+    and fc2 have one. extra: parameters of a block beyond these layers and the gains and biases of
+    two norms (layer scales), negative where the norms have fewer; they go with a whole block alone.
+    """
 
     width: int
     depth: int
@@ -51,6 +57,8 @@ class Shape:
     head_dim: int
     hidden: int
     fixed: int = 0
+    biases: tuple[bool, bool, bool, bool] = (True, True, True, True)
+    extra: int = 0
 
     def sizes(self) -> dict[str, int]:
         """Dimensions of each kind in a block."""
@@ -59,28 +67,65 @@ class Shape:
 
 
 def shape_of(model: VisionTransformer) -> Shape:
-    """What `model` has to give; raises UserError where a block has no attention that can be cut."""
-    for index, block in enumerate(model.blocks):
-        attention = getattr(block, "attn", None)
-        parts = [getattr(attention, part, None) for part in ("q_norm", "k_norm", "norm", "gate")]
-        plain = all(part is None or isinstance(part, nn.Identity) for part in parts)
-        if type(attention) is not Attention or not plain:
+    """What `model` has to give; raises UserError, naming the layer, for what cannot be cut."""
+    blocks = getattr(model, "blocks", ())
+    if not len(blocks):
+        raise UserError(f"{type(model).__name__} has no `blocks`: only a timm ViT can be pruned")
+    shapes = [_shape_of_block(f"blocks.{index}", block) for index, block in enumerate(blocks)]
+    for index, shape in enumerate(shapes):
+        if shape != shapes[0]:
             raise UserError(
-                f"blocks.{index}.attn is {type(attention).__name__}: only timm's plain Attention "
-                "can be pruned; prune the model before its attention is replaced"
+                f"blocks.{index} has other dimensions than blocks.0: only blocks that are all "
+                "alike can be pruned"
             )
-        if type(getattr(block.mlp, "fc1", None)) is not nn.Linear:
-            raise UserError(f"blocks.{index}.mlp has no float layer fc1: prune before quantizing")
-    first = model.blocks[0]
-    shape = Shape(
-        model.embed_dim,
-        len(model.blocks),
-        first.attn.num_heads,
-        first.attn.head_dim,
-        first.mlp.fc1.out_features,
-    )
+    shape = replace(shapes[0], depth=len(blocks))
     everything = measure.count_parameters(model)
-    return Shape(**{**vars(shape), "fixed": everything - parameters(full(shape), shape)})
+    return replace(shape, fixed=everything - parameters(full(shape), shape))
+
+
+LAYERS = ("attn.qkv", "attn.proj", "mlp.fc1", "mlp.fc2")
+"""The layers of a block that dimensions are cut from."""
+ACROSS = ("attn.q_norm", "attn.k_norm", "attn.norm", "attn.gate", "mlp.norm")
+"""What timm may put where dimensions are cut: a norm over them would see others once some go."""
+
+
+def _shape_of_block(name: str, block: nn.Module) -> Shape:
+    """The shape of the one block; raises UserError where it is not of timm's plain kind."""
+    plain = {"": Block, "attn": Attention, "mlp": Mlp}
+    for part, kind in plain.items():
+        found = block.get_submodule(part)
+        if type(found) is not kind:
+            called = type(found).__name__
+            if called == kind.__name__:  # timm has several classes of one name
+                called = f"{type(found).__module__}.{called}"
+            raise UserError(
+                f"{f'{name}.{part}'.rstrip('.')} is {called}: only timm's plain {kind.__name__} "
+                "can be pruned; prune the model before its blocks are replaced"
+            )
+    for part in ACROSS:
+        parent, _, leaf = part.partition(".")
+        found = getattr(getattr(block, parent), leaf, None)
+        if found is not None and not isinstance(found, nn.Identity):
+            raise UserError(
+                f"{name}.{part} is {type(found).__name__}, over dimensions that pruning would "
+                "remove: only a model without it can be pruned"
+            )
+    layers = [block.get_submodule(part) for part in LAYERS]
+    for part, layer in zip(LAYERS, layers, strict=True):
+        if type(layer) is not nn.Linear:
+            raise UserError(
+                f"{name}.{part} is {type(layer).__name__}, no float nn.Linear: prune before "
+                "quantizing"
+            )
+    shape = Shape(
+        width=block.attn.qkv.in_features,
+        depth=1,
+        heads=block.attn.num_heads,
+        head_dim=block.attn.head_dim,
+        hidden=block.mlp.fc1.out_features,
+        biases=tuple(layer.bias is not None for layer in layers),
+    )
+    return replace(shape, extra=measure.count_parameters(block) - parameters(full(shape), shape))
 
 
 def full(shape: Shape) -> Masks:
@@ -105,13 +150,14 @@ def tidy(masks: Masks, shape: Shape) -> Masks:
 def parameters(masks: Masks, shape: Shape) -> int:
     """Parameters of the model that `masks` leave, by formula; biases and norms included."""
     masks, total = tidy(masks, shape), shape.fixed
+    qkv_bias, proj_bias, fc1_bias, fc2_bias = shape.biases
     for index in range(shape.depth):
         if not masks.get(f"blocks.{index}", torch.ones(1)).any():
             continue
         a, qk, v, m, f = (int(masks[f"blocks.{index}.{kind}"].sum()) for kind in KINDS)
-        total += (a + 1) * (2 * qk + v) + (v + 1) * shape.width  # attention
-        total += (m + 1) * f + (f + 1) * shape.width  # MLP
-        total += 4 * shape.width  # norms
+        total += (a + qkv_bias) * (2 * qk + v) + (v + proj_bias) * shape.width  # attention
+        total += (m + fc1_bias) * f + (f + fc2_bias) * shape.width  # MLP
+        total += 4 * shape.width + shape.extra  # norms, and layer scales
     return total
 
 
@@ -258,6 +304,7 @@ class SlimAttention(nn.Module):
         self.register_buffer("layout", layout.flatten(), persistent=False)
         spoken = (layout[2] < rows).flatten().nonzero().flatten().int()
         self.register_buffer("spoken", spoken, persistent=False)
+        self.attn_drop, self.proj_drop = attention.attn_drop, attention.proj_drop
 
     def heads(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """q, k and v of the tokens x (B, N, D): (B, h, N, head_dim) each."""
@@ -272,8 +319,9 @@ class SlimAttention(nn.Module):
 
     def attend(self, q: Tensor, k: Tensor, v: Tensor, mask=None, is_causal=False) -> Tensor:
         """(B, h, N, head_dim), with the scale of the heads as they were before the cut."""
+        dropped = self.attn_drop.p if self.training else 0.0
         return F.scaled_dot_product_attention(
-            q, k, v, attn_mask=mask, is_causal=is_causal, scale=self.scale
+            q, k, v, attn_mask=mask, dropout_p=dropped, is_causal=is_causal, scale=self.scale
         )
 
     def forward(
@@ -283,7 +331,7 @@ class SlimAttention(nn.Module):
         x = x.transpose(1, 2).flatten(2)  # (B, N, h * head_dim)
         if not self.even:
             x = x.index_select(-1, self.spoken)
-        return self.proj(x)
+        return self.proj_drop(self.proj(x))
 
 
 def _layout(sizes: list[list[int]], head_dim: int) -> Tensor:
@@ -305,7 +353,7 @@ class SlimMlp(nn.Module):
         width = mlp.fc1.in_features
         like = {"device": mlp.fc1.weight.device, "dtype": mlp.fc1.weight.dtype}
         self.fc1 = nn.Linear(inputs, hidden, mlp.fc1.bias is not None, **like)
-        self.act = mlp.act
+        self.act, self.drop1, self.drop2 = mlp.act, mlp.drop1, mlp.drop2
         self.fc2 = nn.Linear(hidden, width, mlp.fc2.bias is not None, **like)
         if inputs < width:
             self.register_buffer("inputs", torch.arange(inputs, dtype=torch.int32))
@@ -315,7 +363,7 @@ class SlimMlp(nn.Module):
     def forward(self, x: Tensor) -> Tensor:  # (B, N, D)
         if self.inputs is not None:
             x = x.index_select(-1, self.inputs)
-        return self.fc2(self.act(self.fc1(x)))
+        return self.drop2(self.fc2(self.drop1(self.act(self.fc1(x)))))
 
 
 # -- physical removal -----------------------------------------------------------------------------

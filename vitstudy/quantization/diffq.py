@@ -254,7 +254,7 @@ def pack(model: nn.Module) -> tuple[dict[str, Tensor], dict]:
         tensors[name], tensors[f"{name}.range"] = levels, bounds
         widths[name] = (bits, 0)
     packed, layout = pack_tensors(tensors, widths, lowest_bits=model.diffq_min_bits)
-    return packed, {**model.description, "packed": layout, "min_bits": model.diffq_min_bits}
+    return packed, {**models.described(model), "packed": layout, "min_bits": model.diffq_min_bits}
 
 
 def unpack(tensors: dict[str, Tensor], description: dict) -> nn.Module:

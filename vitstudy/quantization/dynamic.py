@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from vitstudy import models
 from vitstudy.context import Context
 from vitstudy.errors import UserError
+from vitstudy.quantization.layers import call_layers
 
 
 @contextlib.contextmanager
@@ -38,7 +39,7 @@ def _eager_quantization():
 
 
 def quantize(model: nn.Module) -> nn.Module:
-    """A copy of `model` whose linear layers are PyTorch's dynamically quantized ones.
+    """A copy of `model` whose linear layers, `nn.Linear` itself, are PyTorch's dynamic ones.
 
     Raises UserError where they already are, or where this torch has no such layers.
     """
@@ -46,15 +47,14 @@ def quantize(model: nn.Module) -> nn.Module:
         if any(isinstance(module, Linear) for module in model.modules()):
             raise UserError("the model is dynamically quantized already")
         quantized = quantize_dynamic(model, {nn.Linear}, dtype=torch.qint8)
-    quantized.description = model.description
-    return quantized
+    return call_layers(quantized)
 
 
 def compress(context: Context) -> nn.Module:
     """Quantize the baseline; there is nothing to train or to calibrate."""
     model = context.model()
     for name, module in model.named_modules():
-        if isinstance(module, nn.Linear):
+        if type(module) is nn.Linear:
             context.touched(name)
         elif next(module.parameters(recurse=False), None) is not None:
             reason = "PyTorch's dynamic quantization is of linear layers"
@@ -84,7 +84,7 @@ def pack(model: nn.Module) -> tuple[dict[str, Tensor], dict]:
         name: tensor
         for name, tensor in tensors.items()
         if name.rpartition(".")[0] not in packed or name.rpartition(".")[2] in extra
-    }, model.description
+    }, models.described(model)
 
 
 def unpack(tensors: dict[str, Tensor], description: dict) -> nn.Module:

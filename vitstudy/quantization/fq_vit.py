@@ -14,11 +14,13 @@ from dataclasses import asdict
 import numpy as np
 import torch
 from accelerate import Accelerator
+from timm.layers import LayerNorm, LayerNormFp32
 from timm.models.vision_transformer import Attention, Block
 from torch import Tensor, nn
 
 from vitstudy import models
 from vitstudy.context import Context
+from vitstudy.errors import UserError
 from vitstudy.quantization import calibration, figure1
 from vitstudy.quantization.fq_vit_layers import (
     ActivationQuantizer,
@@ -44,6 +46,7 @@ from vitstudy.quantization.fq_vit_maths import (
 )
 from vitstudy.quantization.layers import (
     Skipped,
+    attentions,
     calibration_images,
     copy_of_float_model,
     fold_batch_norm,
@@ -88,6 +91,8 @@ __all__ = [
 
 # -- the whole model ------------------------------------------------------------------------------
 
+LAYER_NORMS = (nn.LayerNorm, LayerNorm, LayerNormFp32)
+"""Those over the last axis: timm has others, over channels that come first."""
 EMBEDDINGS = ("cls_token", "dist_token", "reg_token", "pos_embed")
 
 
@@ -97,13 +102,17 @@ def quantize_model(
 ) -> tuple[nn.Module, Skipped]:
     """A fully quantized copy of a timm VisionTransformer, and the layers left in float.
 
+    Of another transformer (EVA, BEiT, Swin), and of blocks of another kind, the layers and norms
+    are quantized, each with grids of its own; what lies between them is left, and listed.
+
     images: calibration images (N, C, H, W), normalised as the model wants them. They set every
     grid of the activations: ranges first, then power-of-two factors, over all images (the authors'
     code takes the factors from the last batch alone). Bits, remedies: see `Options`.
 
     The arithmetic is imitated in float: GELU and, without Log-Int-Softmax, softmax are computed on
     quantized values; biases, gains and layer scales stay float. Raises ValueError for no images,
-    for NaN or infinity, naming the layer, and for a model already quantized.
+    for NaN or infinity, naming the layer, and for a model already quantized; UserError for a model
+    without attention and for a layer that the images never reach.
     """
     if images.ndim != 4 or not len(images):
         raise ValueError(
@@ -111,6 +120,11 @@ def quantize_model(
         )
     device = next(model.parameters()).device
     model = copy_of_float_model(model)
+    if not attentions(model):
+        raise UserError(
+            f"{type(model).__name__} has no attention: FQ-ViT quantizes Vision Transformers, lsq "
+            "and diffq any model"
+        )
     skipped = _convert(model, options or Options())
     calibrate(model.to(device), images.to(device), batch_size)
     return model, skipped
@@ -140,33 +154,37 @@ def _convert(model: nn.Module, options: Options) -> Skipped:
             return QuantLinear(module, options.bits, name)
         if type(module) is nn.Conv2d:
             return QuantConv2d(module, options.bits, name)
-        if isinstance(module, nn.LayerNorm) and module.elementwise_affine:
+        if type(module) in LAYER_NORMS and len(module.normalized_shape) == 1:
             return QuantLayerNorm(module, options)
         if type(module) is Attention and _is_plain(module):
             return QuantAttention(module, options, name)
         return None
 
     replace_layers(model, convert)
-    skipped = []
-    convolutions = [m for m in model.patch_embed.modules() if isinstance(m, QuantConv2d)]
+    reason = "the products within this attention are left in float"
+    skipped = [
+        (name, f"{type(module).__name__}: {reason}")
+        for name, module in attentions(model).items()
+        if not isinstance(module, QuantAttention)
+    ]
+    stem = getattr(model, "patch_embed", nn.Identity())
+    convolutions = [m for m in stem.modules() if isinstance(m, QuantConv2d)]
     if convolutions:
         convolutions[-1].output_quantizer = ActivationQuantizer(options.bits)
-    for index, block in enumerate(model.blocks):
-        name = f"blocks.{index}"
-        if not isinstance(block.attn, QuantAttention):
-            reason = "the products within this attention are left in float"
-            skipped.append((f"{name}.attn", f"{type(block.attn).__name__}: {reason}"))
+    for name, block in _blocks(model):
         if type(block) is not Block or not isinstance(block.norm1, QuantLayerNorm):
-            skipped.append((name, f"{type(block).__name__}: its residual sums are left in float"))
+            reason = f"{type(block).__name__}: its residual sums are left in float"
+            skipped.append((name, reason))
             continue
         # what the norm gives is on its grid already
         if isinstance(block.attn, QuantAttention):
             block.attn.qkv.input_quantizer = nn.Identity()
-        if isinstance(getattr(block.mlp, "fc1", None), QuantLinear):
-            block.mlp.fc1.input_quantizer = nn.Identity()
+        for part in ("fc1", "fc1_g", "fc1_x"):
+            if isinstance(getattr(block.mlp, part, None), QuantLinear):
+                getattr(block.mlp, part).input_quantizer = nn.Identity()
         if isinstance(getattr(block.mlp, "fc2", None), QuantLinear):
             block.mlp.fc2.output_quantizer = ActivationQuantizer(options.bits)
-        model.blocks[index] = QuantBlock(block)
+        model.set_submodule(name, QuantBlock(block))
     for name in EMBEDDINGS:
         value = getattr(model, name, None)
         if value is not None and options.bits != IDENTITY_BITS:
@@ -180,6 +198,16 @@ def _convert(model: nn.Module, options: Options) -> Skipped:
     model.fq_vit = options
     model.eval()
     return skipped
+
+
+def _blocks(model: nn.Module) -> list[tuple[str, nn.Module]]:
+    """The transformer blocks of `model` by name: those of timm's ViT, and what holds an `attn`."""
+    listed = set(getattr(model, "blocks", ()))
+    return [
+        (name, module)
+        for name, module in model.named_modules()
+        if name and (module in listed or hasattr(module, "attn"))
+    ]
 
 
 def _is_plain(attention: Attention) -> bool:
@@ -205,7 +233,7 @@ def pack(model: nn.Module) -> tuple[dict[str, Tensor], dict]:
                 steps = torch.round(tensors[name] / tensors[f"{name}_scale"])
                 tensors[name], widths[name] = steps.to(torch.int32), width
     packed, layout = pack_tensors(tensors, widths)
-    return packed, {**model.description, "fq_vit": asdict(options), "packed": layout}
+    return packed, {**models.described(model), "fq_vit": asdict(options), "packed": layout}
 
 
 def unpack(tensors: dict[str, Tensor], description: dict) -> nn.Module:

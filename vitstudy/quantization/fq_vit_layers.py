@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from timm.models.vision_transformer import Attention, Block
 from torch import Tensor, nn
 
+from vitstudy.errors import UserError
 from vitstudy.quantization.fq_vit_maths import (
     affine_range,
     factor_errors,
@@ -16,7 +17,7 @@ from vitstudy.quantization.fq_vit_maths import (
     log2_dequantize,
     log_int_softmax_exponents,
 )
-from vitstudy.quantization.layers import Quantized
+from vitstudy.quantization.layers import NEVER_CALLED, Quantized
 from vitstudy.quantization.uniform import (
     IDENTITY_BITS,
     check_bits,
@@ -89,7 +90,7 @@ class ActivationQuantizer(nn.Module, Quantized):
         if self.bits == IDENTITY_BITS:
             return
         if self.low is None:
-            raise ValueError(f"{self.name}: calibration never reached this layer")
+            raise UserError(f"{self.name.rpartition('.')[0]} {NEVER_CALLED}")
         scale, zero_point = affine_range(self.low, self.high, self.bits)
         if self.channels is not None:
             scale = scale / 2**self.max_factor * 2.0 ** self.errors.argmin(0)
@@ -170,7 +171,10 @@ class QuantLayerNorm(nn.Module, Quantized):
         source, target = self.input_quantizer, self.output_quantizer
         if source.channels is None or source.phase != "on":
             return target(self.norm(x))
-        y = integer_layer_norm(x, source.scale, self.norm.weight, self.norm.bias, target.scale)
+        gain, bias = self.norm.weight, self.norm.bias
+        gain = x.new_ones(x.shape[-1]) if gain is None else gain
+        bias = x.new_zeros(x.shape[-1]) if bias is None else bias
+        y = integer_layer_norm(x, source.scale, gain, bias, target.scale)
         return target(y * target.scale)
 
     def forward(self, x: Tensor) -> Tensor:

@@ -14,12 +14,21 @@ Skipped = list[tuple[str, str]]
 """(name, reason) of every layer that a method could not take."""
 
 
+NEVER_CALLED = (
+    "is never called on an image: its quantized form would not run; a module that reads a layer's "
+    "weight must call the layer instead"
+)
+
+
 class Quantized:
     """Marks a layer that already holds quantized numbers."""
 
 
 def copy_of_float_model(model: nn.Module) -> nn.Module:
-    """A copy in evaluation mode; raises ValueError where the model is already quantized."""
+    """A copy in evaluation mode whose attentions call their layers (`call_layers`).
+
+    Raises ValueError where the model is already quantized.
+    """
     for name, module in model.named_modules():
         if isinstance(module, Quantized) or ".quantized" in type(module).__module__:
             raise ValueError(
@@ -30,7 +39,32 @@ def copy_of_float_model(model: nn.Module) -> nn.Module:
         raise ValueError(
             f"the model is already quantized (by {model.quantized_by}): start from the float model"
         )
-    return deepcopy(model).eval()
+    return call_layers(deepcopy(model).eval())
+
+
+def call_layers(model: nn.Module) -> nn.Module:
+    """Let every attention of `model` call its layer `qkv`, in place, and compute the same.
+
+    timm's EVA, BEiT and Swin V2 multiply with `qkv.weight` instead, and so would go past whatever
+    takes that layer's place; `qkv_bias_separate` is timm's own switch for it.
+    """
+    for module in model.modules():
+        if hasattr(module, "qkv_bias_separate"):
+            module.qkv_bias_separate = True
+    return model
+
+
+SCALES = ("scale", "logit_scale", "head_dim")
+"""What an attention has beside its heads, and a table of position biases has not."""
+
+
+def attentions(model: nn.Module) -> dict[str, nn.Module]:
+    """The layers below `model` in which queries, keys and values are multiplied, by name."""
+    return {
+        name: module
+        for name, module in model.named_modules()
+        if hasattr(module, "num_heads") and any(hasattr(module, part) for part in SCALES)
+    }
 
 
 def replace_layers(root: nn.Module, convert: Callable[[str, nn.Module], nn.Module | None]) -> None:
@@ -51,13 +85,16 @@ def replace_layers(root: nn.Module, convert: Callable[[str, nn.Module], nn.Modul
 
 
 def layers_left(root: nn.Module, handled: tuple[type, ...]) -> Skipped:
-    """The modules below `root` that hold parameters of their own and are none of `handled`."""
+    """The modules below `root` with parameters of their own, and norms, that no `handled` took."""
     return [
         (name, f"{type(module).__name__} has no quantized form here: left in float")
         for name, module in root.named_modules()
         if name
         and not isinstance(module, handled)
-        and next(module.parameters(recurse=False), None) is not None
+        and (
+            next(module.parameters(recurse=False), None) is not None
+            or hasattr(module, "normalized_shape")  # a norm without gain and bias
+        )
         # a handled layer may keep float parts inside it
         and not any(isinstance(parent, handled) for parent in _parents(root, name))
     ]

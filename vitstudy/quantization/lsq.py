@@ -17,9 +17,12 @@ from torch import Tensor, nn
 
 from vitstudy import finetuning, models
 from vitstudy.context import Context
+from vitstudy.errors import UserError
 from vitstudy.quantization.layers import (
+    NEVER_CALLED,
     Quantized,
     Skipped,
+    attentions,
     calibration_images,
     copy_of_float_model,
     layers_left,
@@ -227,7 +230,8 @@ def prepare(
     layer's weights and inputs. start: see `initial_step`; left untrained, "max" is the control by
     plain rounding. At 32 bits nothing is replaced. With activations quantized, the products inside
     attention stay in float, for they have no weights. Raises ValueError for bits, for a missing
-    batch, for NaN, naming the layer, and for a model already quantized.
+    batch, for NaN, naming the layer, and for a model already quantized; UserError for a layer that
+    `images` never reach, since what reads its weight directly would go past its steps.
     """
     first_last = {False: (weight_bits, activation_bits), True: (weight_bits, activation_bits)}
     if first_last_bits is not None:
@@ -263,8 +267,7 @@ def prepare(
     if activation_bits != IDENTITY_BITS:
         skipped += [
             (name, f"{type(module).__name__}: its products have no weights, left in float")
-            for name, module in model.named_modules()
-            if name.endswith("attn")
+            for name, module in attentions(model).items()
         ]
     return model.train(training), skipped
 
@@ -303,18 +306,25 @@ def _convert(
 
 @torch.no_grad()
 def _start_inputs(model: nn.Module, images: Tensor, start: str) -> None:
-    """One pass: every layer takes its step from what reaches it, and then uses it."""
+    """One pass: every layer takes its step from what reaches it, and then uses it.
+
+    Raises UserError for a layer that nothing reaches.
+    """
 
     def look(layer: _LsqLayer, inputs: tuple[Tensor]) -> None:
         layer.set_input_step(inputs[0], start, names[layer])
 
     names = {m: name for name, m in model.named_modules() if isinstance(m, _LsqLayer)}
-    hooks = [layer.register_forward_pre_hook(look) for layer in names if layer.input_bits < 32]
+    starting = [layer for layer in names if layer.input_bits < 32]
+    hooks = [layer.register_forward_pre_hook(look) for layer in starting]
     try:
         model(images)
     finally:
         for hook in hooks:
             hook.remove()
+    for layer in starting:
+        if layer.input_is_signed is None:
+            raise UserError(f"{names[layer]} {NEVER_CALLED}")
 
 
 @torch.no_grad()
@@ -342,7 +352,7 @@ def pack(model: nn.Module) -> tuple[dict[str, Tensor], dict]:
             q_min = quantization_range(module.weight_bits, signed=True)[0]
             widths[f"{name}.weight"] = (module.weight_bits, q_min)
     packed, layout = pack_tensors(tensors, widths)
-    return packed, {**model.description, "lsq": model.lsq, "packed": layout}
+    return packed, {**models.described(model), "lsq": model.lsq, "packed": layout}
 
 
 def unpack(tensors: dict[str, Tensor], description: dict) -> nn.Module:
