@@ -18,6 +18,7 @@ from commands import command, finish, invoke, one_line, start
 from vitstudy import baseline, files, methods, profiles, study, training
 from vitstudy.errors import UserError
 from vitstudy.record import TIMES, Record
+from vitstudy.report import tables
 from vitstudy.study import Cell
 
 VANILLA = Cell("smoke", "digits", "vanilla", 0)
@@ -540,3 +541,28 @@ def test_outputs_lie_where_others_look_for_them(home, place):
     suffix = {"record_path": ".json"}.get(place, ".npz")
     expected = home / "results" / "smoke" / folder / "digits" / "dynamic" / f"seed0{suffix}"
     assert getattr(DYNAMIC, place) == expected
+
+
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        ({"accuracy": 0.5}, "accuracy is 0.5, "),
+        ({"accuracy": "high"}, "accuracy is 'high', no number or null"),
+        ({"accuracy": float("nan")}, "it is no whole JSON object"),
+        ({"size_bytes": 1, "size_mib": 0.0}, "size_bytes is 1, its artifact has"),
+        ({"macs": ...}, "it has no macs"),
+        ({"method": "vanilla", "flips": None}, "its method is 'vanilla'"),
+        ({"seed": 1}, "its seed is 1"),
+    ],
+    ids=str,
+)
+def test_an_edited_record_is_no_hit_and_has_no_row(smoke, change, told):
+    value = {**json.loads(DYNAMIC.record_path.read_text()), **change}
+    value = {name: each for name, each in value.items() if each is not ...}
+    assert study.why_not(DYNAMIC) is None
+    DYNAMIC.record_path.write_text(json.dumps(value))
+    assert told in study.why_not(DYNAMIC)
+    assert study.read(DYNAMIC) is None
+    row = tables.table("smoke", 1).set_index("key").loc["dynamic"]
+    assert np.isnan(row["accuracy"])
+    assert "the record of seed 0 is damaged: " in row["note"] and told in row["note"]

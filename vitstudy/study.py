@@ -39,6 +39,7 @@ log = logging.getLogger(__name__)
 
 MOST_WATTS = 1_000
 """Of a processor: how soon an energy counter may have started again more than once."""
+OTHER_PREDICTIONS = "its predictions file is damaged"
 LIKELIEST = 5
 """Classes kept of every test image's prediction."""
 
@@ -332,7 +333,7 @@ def _examine(
         return record, ""
     if states[1] is not None:
         if files.sha256(predictions) != record.predictions_sha256:
-            return None, "its predictions file is another or damaged"
+            return None, OTHER_PREDICTIONS
         with np.load(predictions, allow_pickle=False) as kept:
             right = kept["classes"][:, 0] == kept["labels"]
         counted = {"accuracy": float(right.mean()), "test_images": len(right)}
@@ -367,7 +368,8 @@ def why_not(cell: Cell) -> str | None:
         return "not measured yet"
     record = read(cell)
     if record is None:
-        return f"its record is damaged: {damage(cell)}"
+        wrong = damage(cell)
+        return wrong if wrong == OTHER_PREDICTIONS else f"its record is damaged: {wrong}"
     if record.status != "done":
         return f"it failed before: {record.error}"
     parents = {}

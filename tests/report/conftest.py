@@ -73,6 +73,8 @@ def add(home):
         if status == "done":
             record.accuracy_low = min(record.accuracy_low, record.accuracy)
             record.accuracy_high = max(record.accuracy_high, record.accuracy)
+            if "size_mib" in given:
+                record.size_bytes = round(given["size_mib"] * 2**20)
             record.size_mib = round(record.size_bytes / 2**20, 4)
         files.write_json(cell.record_path, record.to_json())
         fit_together(cell)
