@@ -246,6 +246,28 @@ def test_splits_and_hash_do_not_depend_on_the_order_format_or_number_of_files(ti
         assert torch.equal(getattr(second, split).images, images[split])
 
 
+@pytest.mark.parametrize(
+    "place",
+    [
+        "plain_text/{group}-{number:05}-of-00002.parquet",
+        "cifar10/{group}-{number:05}-of-00002.parquet",
+        "{group}/{number:04}.parquet",
+        "plain_text/{group}/{number:04}.parquet",
+    ],
+)
+@pytest.mark.parametrize("column", ["img", "image"])
+def test_the_layouts_in_which_the_hub_serves_or_converts_the_set_are_read(tiny, place, column):
+    known = data.dataset_hash("cifar10")
+    for file in sorted(tiny.glob("*.parquet")):
+        group, number, *_ = file.name.split("-")
+        moved = tiny / place.format(group=group, number=int(number))
+        moved.parent.mkdir(parents=True, exist_ok=True)
+        table = pq.read_table(file)
+        pq.write_table(table.rename_columns([column, "label"]), moved)
+        file.unlink()
+    assert data.dataset_hash("cifar10") == known
+
+
 def test_the_cache_follows_a_source_that_changes(tiny):
     before = data.dataset_hash("cifar10")
     images, labels = some_images(TEST, 3)
@@ -404,7 +426,7 @@ def test_a_wrong_number_of_images_is_told(tiny, home):
     line = refused(home)
     assert "17 training images where 34 are expected" in line and str(tiny) in line
     (tiny / "test-00000-of-00001.parquet").unlink()
-    assert "holds no test-*.parquet file" in refused(home)
+    assert "holds no test-*.parquet and no test/*.parquet file" in refused(home)
 
 
 def test_torchvisions_files_that_are_incomplete_are_refused(tiny, home):

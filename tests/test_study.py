@@ -8,6 +8,7 @@ import json
 import os
 import shutil
 import signal
+import subprocess
 import time
 
 import numpy as np
@@ -566,3 +567,28 @@ def test_an_edited_record_is_no_hit_and_has_no_row(smoke, change, told):
     row = tables.table("smoke", 1).set_index("key").loc["dynamic"]
     assert np.isnan(row["accuracy"])
     assert "the record of seed 0 is damaged: " in row["note"] and told in row["note"]
+
+
+def git(folder, *arguments) -> None:
+    author = ["-c", "user.name=a", "-c", "user.email=a@b"]
+    subprocess.run(["git", *author, *arguments], cwd=folder, check=True, capture_output=True)
+
+
+@pytest.mark.parametrize("tracked", [True, False])
+def test_the_commit_is_the_studys_own_and_not_that_of_a_repository_around_it(
+    tmp_path, monkeypatch, tracked
+):
+    inside = tmp_path if tracked else tmp_path / "unpacked"
+    (inside / "vitstudy").mkdir(parents=True)
+    (inside / "vitstudy" / "study.py").write_text("")
+    (tmp_path / "other.txt").write_text("")
+    git(tmp_path, "init")
+    git(tmp_path, "add", "--all" if tracked else "other.txt")
+    git(tmp_path, "commit", "-m", "first")
+    monkeypatch.setattr(files, "SOURCE", inside / "vitstudy")
+    monkeypatch.setattr(files, "REPOSITORY", inside)
+    study.commit.cache_clear()
+    try:
+        assert bool(study.commit()) == tracked
+    finally:
+        study.commit.cache_clear()

@@ -406,7 +406,13 @@ def _folder(spec: Spec) -> Path:
 
 
 def _parquet_files(spec: Spec) -> list[Path]:
-    return sorted(_folder(spec).glob("*.parquet"))
+    """The set's Parquet files, in whatever folders below its own the hub serves them."""
+    return sorted(_folder(spec).rglob("*.parquet"))
+
+
+def _is_of(file: Path, group: str) -> bool:
+    """Whether a file is of the group `train` or `test`: `train-*.parquet` or `train/*.parquet`."""
+    return file.name.startswith(f"{group}-") or file.parent.name == group
 
 
 def _torchvision_class(spec: Spec):
@@ -453,24 +459,25 @@ def _check_sums(spec: Spec) -> None:
 
 
 def _read_parquet(spec: Spec, group: str) -> tuple[np.ndarray, np.ndarray]:
-    """Images (N, 3, 32, 32) and labels (N,) of the files `<group>-*.parquet`."""
+    """Images (N, 3, 32, 32) and labels (N,) of the files of a group, in their names' order."""
     import pyarrow
     import pyarrow.parquet
 
-    found = [file for file in _parquet_files(spec) if file.name.startswith(f"{group}-")]
+    found = [file for file in _parquet_files(spec) if _is_of(file, group)]
     if not found:
-        raise UserError(f"{_folder(spec)} holds no {group}-*.parquet file")
+        raise UserError(f"{_folder(spec)} holds no {group}-*.parquet and no {group}/*.parquet file")
     images, labels = [], []
     for file in found:
         try:
             names = pyarrow.parquet.read_schema(file).names
-            for column in ("img", spec.label_column):
+            pixels = "image" if "image" in names and "img" not in names else "img"
+            for column in (pixels, spec.label_column):
                 if column not in names:
                     raise UserError(
                         f"{file} lacks the column {column!r}; it has {', '.join(names)}"
                     )
-            table = pyarrow.parquet.read_table(file, columns=["img", spec.label_column])
-            encoded = table["img"].combine_chunks().field("bytes").to_pylist()
+            table = pyarrow.parquet.read_table(file, columns=[pixels, spec.label_column])
+            encoded = table[pixels].combine_chunks().field("bytes").to_pylist()
             values = table[spec.label_column].to_numpy()
         except (pyarrow.ArrowException, OSError, KeyError, AttributeError) as error:
             raise UserError(

@@ -703,7 +703,10 @@ PRODUCTS = ("artifacts", "figures", "results")
 
 @cache
 def commit() -> str | None:
-    """The repository's commit, with `+` where tracked files other than products differ from it."""
+    """The repository's commit, with `+` where tracked files other than products differ from it.
+
+    None where the package is no file of a repository of its own.
+    """
 
     def git(*arguments: str) -> str:
         command = ["git", *arguments]
@@ -711,6 +714,10 @@ def commit() -> str | None:
         return done.stdout.strip()
 
     try:
+        # An archive of the study may lie within another repository, whose commit is not its own.
+        if Path(git("rev-parse", "--show-toplevel")).resolve() != files.REPOSITORY.resolve():
+            return None
+        git("ls-files", "--error-unmatch", str(files.SOURCE / "study.py"))
         at = git("rev-parse", "--short=12", "HEAD")
         others = [f":(exclude,top){folder}" for folder in PRODUCTS]
         changed = git("status", "--porcelain", "--untracked-files=no", "--", ":/", *others)

@@ -9,7 +9,6 @@ from vitstudy import files
 from vitstudy.record import SCHEMA, Record
 from vitstudy.study import Cell
 
-
 MADE_UP = "a" * 64
 """The hash of a file that is not there."""
 
