@@ -92,10 +92,11 @@ def test_a_value_outside_is_an_error_where_bands_are_judged(
         bands.check(DIGITS, NAME)
 
 
-def test_a_quantity_without_a_reference_is_said_the_same_way(
-    home, shown, given, tmp_path, monkeypatch
+@pytest.mark.parametrize("taken", [(), (98.0, 98.0)])
+def test_a_quantity_without_a_reference_or_with_too_few_samples_is_said_the_same_way(
+    home, shown, reference, given, monkeypatch, taken
 ):
-    monkeypatch.setattr(bands, "REFERENCE", tmp_path / "absent.json")
+    files.write_json(reference, {NAME: {"accuracy, %": samples(*taken)}})
     given(98.0)
     bands.check(DIGITS, NAME)
     assert "python -m vitstudy bands" in said(shown)
@@ -157,17 +158,18 @@ def test_a_band_of_normal_samples_holds_what_it_is_to_hold_as_surely_as_it_says(
 
 
 def test_what_does_not_vary_has_its_floor_for_a_band():
-    found = bands.band(samples(0.5, 0.5, 0.5), Kind(floor=0.001, shows=0.01))
+    found = bands.band([0.5, 0.5, 0.5], Kind(floor=0.001, shows=0.01))
     assert (found.low, found.high) == (pytest.approx(0.499), pytest.approx(0.501))
-    assert bands.band(samples(0.5, 0.5), Kind(floor=0.001, shows=0.01)) is None
+    assert bands.band([0.5, 0.5], Kind(floor=0.001, shows=0.01)) is None
 
 
 def test_a_processor_that_rounds_as_another_adds_no_sample():
-    once, kind = samples(97.0, 98.0, 97.5, 97.2), Kind(floor=0.5, shows=100.0)
+    once = samples(97.0, 98.0, 97.5, 97.5)
+    assert bands.distinct(once) == [97.0, 97.5, 97.5, 98.0]
     again = [{**each, "cpu": "another"} for each in once]
-    assert bands.band(once + again, kind) == bands.band(once, kind)
+    assert bands.distinct(once + again) == bands.distinct(once)
     other = [{**each, "cpu": "another", "value": each["value"] + 0.1} for each in once]
-    assert bands.band(once + other, kind) != bands.band(once, kind)
+    assert len(bands.distinct(once + other)) == 8
 
 
 # -- making them ----------------------------------------------------------------------------------

@@ -36,6 +36,8 @@ REFERENCE = files.REPOSITORY / "notebooks" / "reference.json"
 """By notebook and quantity the samples, each with its seed, instruction set, processor, torch."""
 PROFILE = "digits"
 SEEDS = (0, 1, 2)
+ENOUGH = 3
+"""Samples without which there is no band."""
 CONTENT, CONFIDENCE = 0.999, 0.95
 """A band is to hold so much of what other seeds and processors give, and to do so this surely: some
 forty are judged at once, of which on another processor all should hold."""
@@ -127,10 +129,12 @@ def _nystrom(profile: Profile) -> Iterator[Quantity]:
         of_24 = errors[errors["landmarks"].eq(24) & errors["inverse"].eq("6 iterations")]["error"]
         yield Quantity("error at m = 24, %", 100 * of_24.mean(), ATTENTION_ERROR)
         yield Quantity("rank at 1 %, mean", nystrom.ranks(found)["rank"].mean(), RANK)
-    for row in nystrom.accuracies(profile.name).itertuples():
-        if row.key in METHODS["06_nystrom"] and row.trained:
-            name = f"change by {row.key} on {row[1]}, points"
-            yield Quantity(name, row.change, ACCURACY)
+    for dataset in profile.datasets:
+        base = pruning.record(profile.name, dataset, "vanilla")
+        for key in METHODS["06_nystrom"][1:]:
+            if base and (record := pruning.record(profile.name, dataset, key)):
+                change = 100 * (record.accuracy - base.accuracy)
+                yield Quantity(f"change by {key} on {dataset}, points", change, ACCURACY)
 
 
 METHODS = {
@@ -195,16 +199,17 @@ def tolerance_factor(count: int) -> float:
     return normal.inv_cdf((1 + CONTENT) / 2) * math.sqrt(spread)
 
 
-def band(samples: list[dict], kind: Kind) -> Band | None:
-    """The mean of the samples ± (tolerance factor × standard deviation + floor); None where that is
-    wider than what the quantity is to show, or there are fewer than three samples.
-
-    Two processors that give one value for a seed and an instruction set round alike, and count as
-    one sample.
-    """
+def distinct(samples: list[dict]) -> list[float]:
+    """The samples' values. Two processors that give one value for a seed and an instruction set
+    round alike, and count once."""
     different = {(each["seed"], each["instructions"], each["value"]) for each in samples}
-    values = [value for *_, value in different]
-    if len(values) < 3:
+    return sorted(value for *_, value in different)
+
+
+def band(values: list[float], kind: Kind) -> Band | None:
+    """The mean of the samples ± (tolerance factor × standard deviation + floor); None where that is
+    wider than what the quantity is to show, or there are fewer than `ENOUGH` samples."""
+    if len(values) < ENOUGH:
         return None
     half = tolerance_factor(len(values)) * statistics.stdev(values) + kind.floor
     mean = statistics.fmean(values)
@@ -240,7 +245,8 @@ def check(profile: Profile, name: str) -> None:
     """Show the quantities of the notebook `name` beside their bands, and say what is outside.
 
     That is written to `outside_path` too. Of `digits` alone; of other profiles nothing is shown.
-    Raises AssertionError where something is outside, or has no reference, and `JUDGE` is 1.
+    Raises AssertionError where something is outside, or has no reference of `ENOUGH` samples, and
+    `JUDGE` is 1.
     """
     if profile.name != PROFILE:
         return
@@ -248,9 +254,9 @@ def check(profile: Profile, name: str) -> None:
     kept = references().get(name, {})
     for each in QUANTITIES[name](profile):
         samples = kept.get(each.name, [])
-        found = band(samples, each.kind)
+        found, few = band(distinct(samples), each.kind), len(distinct(samples)) < ENOUGH
         rows.append(_row(each, samples, found))
-        if not samples or (found and not found.low <= each.value <= found.high):  # NaN is outside
+        if few or (found and not found.low <= each.value <= found.high):  # NaN is outside
             outside.append(_entry(each, samples, found))
     if rows:
         notebook.table(pd.DataFrame(rows))
@@ -271,14 +277,13 @@ def check(profile: Profile, name: str) -> None:
 def _row(quantity: Quantity, samples: list[dict], found: Band | None) -> dict:
     if found:
         text = f"{found.low:.4g} to {found.high:.4g}"
-    elif samples:
-        values = [each["value"] for each in samples]
+    elif len(taken := distinct(samples)) < ENOUGH:
+        text = f"none yet, of {len(taken)} samples"
+    else:
         text = (
-            f"none: the samples, {min(values):.4g} to {max(values):.4g}, vary too much to show a "
+            f"none: the samples, {taken[0]:.4g} to {taken[-1]:.4g}, vary too much to show a "
             f"change of {quantity.kind.shows:g}"
         )
-    else:
-        text = "no samples"
     return {
         "quantity": quantity.name,
         "here": f"{quantity.value:.4g}",

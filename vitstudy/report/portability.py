@@ -64,9 +64,10 @@ def recipe(profile: str) -> pd.DataFrame:
         for seed in (*known.seeds, *known.vanilla_seeds):
             record = study.read(Cell(profile, dataset, "vanilla", seed))
             if record and record.status == "done":
-                where = (record.gpu or record.cpu or "").rpartition(" (")[0]
+                where = record.gpu or (record.cpu or "").rpartition(" (")[0]
                 accuracy = round(100 * record.accuracy, 4)
-                rows.append((dataset, seed, _held_to(record.cpu), where, accuracy))
+                held = "" if record.gpu else _held_to(record.cpu)
+                rows.append((dataset, seed, held, where, accuracy))
     return pd.DataFrame(rows, columns=portability.RECIPE_COLUMNS)
 
 
@@ -80,9 +81,16 @@ def readable_recipe(frame: pd.DataFrame) -> pd.DataFrame:
     """Accuracies by data set and instruction set, a column a seed."""
     if frame.empty:
         return frame
-    shown = frame.assign(dataset=[data.spec(name).title for name in frame["dataset"]])
-    shown["seed"] = "seed " + shown["seed"].astype(str) + ", %"
-    index = ["dataset", "cpu", "instructions"]
+    shown = pd.DataFrame(
+        {
+            "Data set": [data.spec(name).title for name in frame["dataset"]],
+            "On": frame["cpu"],
+            "Held to": frame["instructions"].map(lambda name: SETS.get(name, name)),
+            "seed": [f"seed {seed}, %" for seed in frame["seed"]],
+            "accuracy": frame["accuracy"],
+        }
+    )
+    index = ["Data set", "On", "Held to"]
     wide = shown.pivot_table(index=index, columns="seed", values="accuracy", sort=False)
     return wide.round(2).reset_index().rename_axis(columns=None)
 
