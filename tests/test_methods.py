@@ -7,6 +7,8 @@ import pytest
 from vitstudy import methods, profiles, study
 from vitstudy.errors import UserError
 
+COMPUTED = {name: methods.computed(known.tiers) for name, known in profiles.PROFILES.items()}
+
 
 def test_rows_stand_in_the_papers_order_under_different_keys():
     keys = [method.key for method in methods.METHODS]
@@ -60,11 +62,9 @@ def test_cells_come_after_their_parents_in_every_profile():
             assert seen >= set(cell.parents())
             seen.add(cell)
         known = profiles.get(name)
-        here = {each.key for each in methods.available() if not methods.not_installed(each)}
-        here -= set() if known.sweep else {each.key for each in methods.SWEEP}
+        here = {key for key in COMPUTED[name] if not methods.not_installed(methods.get(key))}
         sets = len(set(known.datasets) - set(known.leaves_out_data))
-        seeds = len(here - set(known.leaves_out)) * len(known.seeds) + len(known.vanilla_seeds)
-        assert len(seen) == sets * seeds
+        assert len(seen) == sets * (len(here) * len(known.seeds) + len(known.vanilla_seeds))
 
 
 def test_variants_and_controls_stand_beneath_a_row_of_the_papers():
@@ -78,21 +78,33 @@ def test_variants_and_controls_stand_beneath_a_row_of_the_papers():
     assert not any(row.beneath for row in methods.METHODS)
 
 
-def test_a_profile_leaves_out_variants_alone_and_none_that_another_starts_from():
-    variants = {each.key for each in methods.VARIANTS}
-    for profile in profiles.PROFILES.values():
-        assert variants >= set(profile.leaves_out)
-        parents = {cell.method for each in study.cells(profile.name) for cell in each.parents()}
-        assert not parents & set(profile.leaves_out)
-        everything = study.cells(profile.name, left_out=True)
-        less = profile.leaves_out or not profile.sweep
-        assert set(everything) > set(study.cells(profile.name)) or not less
+def test_the_papers_rows_and_they_alone_are_of_the_first_tier():
+    for method in methods.available():
+        assert method.tier in methods.TIERS
+        assert (method.tier == "paper") == (method in methods.METHODS)
+    assert {method.tier for method in methods.SWEEP} == {"sweep"}
 
 
-def test_a_point_of_the_sweep_is_computed_where_the_profile_has_the_sweep_or_by_name():
-    points = {each.key for each in methods.SWEEP}
-    assert {cell.method for cell in study.cells("digits")} > points
-    assert not {cell.method for cell in study.cells("smoke")} & points
+@pytest.mark.parametrize("name", profiles.PROFILES)
+def test_a_profile_computes_its_tiers_and_all_that_they_start_from(name):
+    known, computed = profiles.get(name), {cell.method for cell in study.cells(name)}
+    assert set(known.tiers) <= set(methods.TIERS)
+    for method in methods.available():
+        if method.tier in known.tiers and not methods.not_installed(method):
+            assert {method.key, *method.parents} <= computed
+    everything = {cell.method for cell in study.cells(name, left_out=True)}
+    assert everything - computed == {
+        each.key for each in methods.available() if each.key not in COMPUTED[name]
+    }
+
+
+def test_what_a_tier_starts_from_is_computed_whatever_its_own_tier():
+    assert {"teacher", "vtp-gates", "vtp-r0.1-cut"} <= methods.computed(("paper",))
+    assert "soft-t8" not in methods.computed(("paper", "control"))
+
+
+def test_a_method_of_another_tier_is_computed_by_name():
+    assert "lsq-w3" not in {cell.method for cell in study.cells("smoke")}
     assert [cell.method for cell in study.select(["smoke/digits/lsq-w3"])] == ["lsq-w3"]
 
 

@@ -1,6 +1,7 @@
 """Training: what it does to images, its schedule, and that a killed one ends as an undisturbed."""
 
 import dataclasses
+import logging
 import math
 import pickle
 
@@ -11,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch.nn import functional as F
 
-from vitstudy import data, models, profiles, training
+from vitstudy import data, measure, models, profiles, training
 from vitstudy.errors import TrainingFailed
 from vitstudy.profiles import Recipe
 
@@ -371,3 +372,15 @@ def test_label_smoothing_by_hand():
     loss = training.cross_entropy(0.3)(lambda images: logits, None, torch.tensor([0]), None)
     log_sum = math.log(math.exp(2) + 2)
     assert loss.item() == pytest.approx(log_sum - (0.7 + 0.1) * 2)
+
+
+@pytest.mark.parametrize("sets", [["avx2"], ["avx2", "avx512_bf16"]])
+def test_bfloat16_is_never_imitated_in_silence(digits, monkeypatch, caplog, sets):
+    monkeypatch.setattr(measure, "instruction_sets", lambda: sets)
+    logging.getLogger("vitstudy").propagate = True
+    fitted(digits, recipe=dataclasses.replace(RECIPE, steps=1, bf16=True))
+    said = "test: this CPU imitates bfloat16, many times slower than float32"
+    assert (said in caplog.messages) == (len(sets) == 1)
+    caplog.clear()
+    fitted(digits, recipe=dataclasses.replace(RECIPE, steps=1))
+    assert caplog.messages == []

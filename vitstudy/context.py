@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from vitstudy import models, training
 from vitstudy.data import Dataset, Split
-from vitstudy.profiles import Profile, Recipe
+from vitstudy.profiles import EVALUATION_BATCH, Profile, Recipe
 
 
 @dataclass
@@ -57,13 +57,16 @@ class Context:
         self.training_seconds += took["seconds"]
         return model
 
-    def evaluate(self, model: nn.Module, split: Split) -> Tensor:
+    def evaluate(
+        self, model: nn.Module, split: Split, batch_size: int = EVALUATION_BATCH
+    ) -> Tensor:
         """The logits (N, num_classes) of every image of `split`, float32 on the CPU."""
         return training.evaluate(
             model,
             self.data,
             split,
             image_size=self.profile.architecture.image_size,
+            batch_size=batch_size,
             device=self.device,
         )
 

@@ -117,6 +117,11 @@ def instruction_sets() -> list[str]:
     return sorted({flag for flag in flags.split() if any(part in flag for part in wanted)})
 
 
+def has_bf16() -> bool:
+    """Whether the processor computes in bfloat16 itself; one that does not say so does not."""
+    return any("bf16" in each for each in instruction_sets())
+
+
 def gpu() -> str | None:
     return torch.cuda.get_device_name() if torch.cuda.is_available() else None
 

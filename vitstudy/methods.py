@@ -62,6 +62,9 @@ class Method:
     activation_bits: float | None = 32
     simulated: bool = False
     """Whether the artifact imitates in float the arithmetic that it is named for."""
+    batch_dependent: bool = False
+    """Whether an image's logits depend on the images beside it, as where activations are quantized
+    at run time by the range of the whole batch: it is then evaluated one by one, too."""
     timed: bool = True
     """Whether its speed is measured; not where another row's model has the same shape."""
     device: str | None = None
@@ -187,6 +190,7 @@ METHODS = (
         module="vitstudy.quantization.dynamic",
         packer="vitstudy.quantization.dynamic",
         parents=("vanilla",),
+        batch_dependent=True,
         weight_bits=8,
         activation_bits=8,
         device="cpu",
@@ -309,6 +313,7 @@ METHODS = (
         module="vitstudy.quantization.dynamic",
         packer="vitstudy.quantization.dynamic",
         parents=("deit-base",),
+        batch_dependent=True,
         weight_bits=8,
         activation_bits=8,
         device="cpu",
@@ -529,6 +534,7 @@ VARIANTS = (
         activation_bits=8,
         options={"weight_bits": 8},
         parents=("onnx", "vanilla"),
+        batch_dependent=True,
         note="W8 per channel; activations quantized at run time, per tensor",
         **_ONNX,
     ),
@@ -859,7 +865,7 @@ COMBINED = (
     _pair("nystrom-m32", "dynamic", "control"),
     _pair(
         *("dynamic", "nystrom-m32", "control"),
-        **{"packer": "vitstudy.quantization.dynamic", "device": "cpu"},
+        **{"packer": "vitstudy.quantization.dynamic", "device": "cpu", "batch_dependent": True},
         **{"weight_bits": 8, "activation_bits": 8},
         options={**_ROWS["nystrom-m32-dropin"].options},
         note="drop-in: integers cannot be fine-tuned",

@@ -6,6 +6,9 @@ from dataclasses import asdict, dataclass, replace
 
 from vitstudy.errors import unknown
 
+EVALUATION_BATCH = 250
+"""Images that are evaluated at a time, on every profile."""
+
 
 @dataclass(frozen=True)
 class Architecture:
@@ -139,8 +142,10 @@ _digits = Profile(
         width=64, depth=3, heads=4, mlp_ratio=2, stem=((16, 2, 2), (32, 3, 2), (64, 3, 1))
     ),
     (
-        Recipe(steps=600, batch_size=32, weight_decay=0.5),
-        Recipe(steps=1_200, batch_size=32, weight_decay=0.5, matrix_learning_rate=0.03),
+        # Of vanilla on validation and test images, %: 200 steps 96.25 and 97.50, 300 98.12 and 98.89;
+        # of the pairs 400 steps 65.00 and 65.70, 800 92.50 and 96.55.
+        Recipe(steps=400, batch_size=32, weight_decay=0.5),
+        Recipe(steps=900, batch_size=32, weight_decay=0.5, matrix_learning_rate=0.03),
     ),
     Teacher(channels=(16, 32, 64), stem_stride=2, weight_decay=0.5),
     threads=1,
@@ -205,8 +210,10 @@ PROFILES = {
                     *((128, 3, 2), (128, 3, 1)),
                 ),
             ),
-            (Recipe(steps=12 * 351, batch_size=128, bf16=True),) * 2,
-            Teacher(channels=(32, 64, 128, 128), bf16=True),
+            # In float32: a CPU without units for bfloat16 takes twelve times as long to imitate it.
+            # The rows that were committed first were trained in bfloat16, as their records say.
+            (Recipe(steps=12 * 351, batch_size=128),) * 2,
+            Teacher(channels=(32, 64, 128, 128)),
             vanilla_seeds=(1, 2),
             threads=1,
         ),

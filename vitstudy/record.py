@@ -56,8 +56,14 @@ class Record:
     """True where integer arithmetic is imitated in float; such a model has no speed."""
     engine: dict | None = None
     """What runs it where that is not torch's own arithmetic: `name`, `version`, `opset` of an ONNX
-    file, `provider` (what it computes with) and the processor's `instruction_sets`. Optional: the
-    first records were written without."""
+    file, `provider` (what it computes with), the processor's `instruction_sets` and, of an ONNX
+    file, the types of its integer `weights`. Optional: the first records were written without."""
+    evaluation_batch: int | None = None
+    """Images that were evaluated in one batch. Optional: the first records, of 250, are without."""
+    accuracy_alone: float | None = None
+    """Top-1 of images evaluated one by one, where an image's logits depend on those beside it."""
+    flips_alone: int | None = None
+    """Test images whose class differs between the batch and one by one."""
     layers_touched: list[str] | None = None
     layers_skipped: list[dict[str, str]] | None = None
 

@@ -546,7 +546,11 @@ def _measure(cell: Cell, context, model, record: Record) -> None:
     record.calibration_error = statistics.expected_calibration_error(
         top.values[:, 0].numpy().astype(np.float64), correct
     )
-    record.test_images = len(labels)
+    record.test_images, record.evaluation_batch = len(labels), profiles.EVALUATION_BATCH
+    if method.batch_dependent:
+        alone = context.evaluate(model, test, batch_size=1).argmax(1).numpy()
+        record.accuracy_alone = float((alone == labels).mean())
+        record.flips_alone = int((alone != predicted).sum())
     content = _npz(
         {
             "labels": labels.astype(np.uint8),

@@ -22,11 +22,11 @@ from torch.nn import functional as F
 from torchvision.transforms.v2 import CutMix
 from tqdm import tqdm
 
-from vitstudy import files
+from vitstudy import files, measure
 from vitstudy.data import IMAGE_SIZE, Dataset, Split
 from vitstudy.errors import TrainingFailed
 from vitstudy.muon import Muon
-from vitstudy.profiles import Recipe
+from vitstudy.profiles import EVALUATION_BATCH, Recipe
 
 log = logging.getLogger(__name__)
 
@@ -197,6 +197,8 @@ def fit(
             _checkpoint(checkpoint, step, seconds, model, [*schedules_of, *schedules])
 
     on_cpu = accelerator.device.type == "cpu"
+    if recipe.bf16 and on_cpu and not measure.has_bf16():
+        log.warning("%s: this CPU imitates bfloat16, many times slower than float32", name)
     with (
         torch.random.fork_rng(devices=[] if on_cpu else None),
         _bf16_on_cpu(model, recipe.bf16 and on_cpu),
@@ -303,7 +305,7 @@ def evaluate(
     split: Split,
     *,
     image_size: int = IMAGE_SIZE,
-    batch_size: int = 250,
+    batch_size: int = EVALUATION_BATCH,
     device: torch.device | str | None = None,
 ) -> Tensor:
     """The logits (N, num_classes), float32 on the CPU, of every image of `split`, in its order.

@@ -1,5 +1,7 @@
 """Training throughput of `fit` against a bare loop over timm's model with the data in memory.
 
+`fit` is timed in float32 and in bfloat16: a profile of the CPU takes float32, which every CPU has.
+
     python tests/benchmarks/training_throughput.py [profile] [data set] [steps]
 
 Both train the same model with the same optimisers on the same number of images, in turn. The bare
@@ -41,7 +43,7 @@ def main() -> None:
     given = data.load(dataset)
     recipe = replace(profile.recipe(dataset), steps=int(steps))
     images = given.normalise(given.train.images)
-    rates = {"bare": [], "fit": []}
+    rates = {"bare": [], "fit": [], "fit in bfloat16": []}
 
     def fresh():
         return models.build(profile.architecture, given.spec.num_classes, given.spec.channels)
@@ -49,13 +51,21 @@ def main() -> None:
     with training.threads(profile.threads), tempfile.TemporaryDirectory() as folder:
         for each in range(ROUNDS):
             rates["bare"].append(bare(fresh(), recipe, images, given.train.labels))
-            checkpoint = Path(folder) / f"{each}.pt"
-            took = training.fit(fresh(), given, recipe, seed=0, name="fit", checkpoint=checkpoint)
-            rates["fit"].append(took["images_seen"] / took["seconds"])
+            for kind, bf16 in (("fit", False), ("fit in bfloat16", True)):
+                took = training.fit(
+                    fresh(),
+                    given,
+                    replace(recipe, bf16=bf16),
+                    seed=0,
+                    name=kind,
+                    checkpoint=Path(folder) / f"{each} {kind}.pt",
+                )
+                rates[kind].append(took["images_seen"] / took["seconds"])
     for kind, found in rates.items():
-        print(f"{kind:5} {median(found):8.0f} images/s (of {min(found):.0f} to {max(found):.0f})")
-    ratios = [fit / plain for fit, plain in zip(rates["fit"], rates["bare"], strict=True)]
-    print(f"fit / bare: {median(ratios):.3f}")
+        print(f"{kind:15} {median(found):8.0f} images/s (of {min(found):.0f} to {max(found):.0f})")
+    for kind in ("bare", "fit in bfloat16"):
+        ratios = [fit / other for fit, other in zip(rates["fit"], rates[kind], strict=True)]
+        print(f"fit / {kind}: {median(ratios):.3f}")
 
 
 if __name__ == "__main__":

@@ -37,7 +37,8 @@ def test_paths_that_the_readme_names_exist():
 
 def test_changed_summary_makes_the_readme_stale():
     summary = files.read_json(scales.SUMMARY)
-    changed = {**summary, "seconds": summary["seconds"] + 60}
+    first, *others = summary["runs"]
+    changed = {**summary, "runs": [{**first, "seconds": first["seconds"] + 60}, *others]}
     assert readme.made_part(readme.path().read_text()) != readme.render(changed)
 
 

@@ -1,11 +1,18 @@
 """ONNX Runtime: the baseline as an ONNX file, in float32 or dynamically quantized to int8.
 
 What practitioners run in place of the papers' row. Of the int8 file every matrix product with a
-weight is integer arithmetic: the weight is int8 with one scale an output channel (symmetric), the
-activations are uint8 with one scale and zero point a tensor, from the minimum and maximum of the
-batch at hand, as PyTorch's dynamic quantization has them (there on 7 of 8 bits, here on all 8). A
-processor without 8-bit dot products (VNNI and its like, named in the record) adds such products in
-16 bits, which can saturate. The float32 file is the control: is it the engine, or the integers?
+weight is integer arithmetic: the weight is uint8 with a scale and a zero point an output channel,
+the activations are uint8 with one scale and zero point a tensor, from the minimum and maximum of
+the batch at hand, as PyTorch's dynamic quantization has them (there on 7 of 8 bits, here on all 8).
+The float32 file is the control: is it the engine, or the integers?
+
+The weights are unsigned because that is exact on every processor. One without 8-bit dot products
+(VNNI and its like) adds the products of unsigned activations with signed weights in pairs of 16
+bits, which saturate. On such a processor (AMD EPYC, AVX2), of 10,000 test images of CIFAR-10 and
+CIFAR-100 the signed file of `cifar-cpu`'s baseline gave 54 and 276 another class than the float
+one, the unsigned 22 and 125, weights of 7 signed bits (`reduce_range`) 22 and 131; accuracies
+87.36, 87.39, 87.36 % and 65.06, 64.96, 65.10 %. The unsigned file has 0.92 to 0.95 times the
+images/s of the signed one there, 1.10 to 1.16 times those of the float one.
 """
 
 from __future__ import annotations
@@ -232,13 +239,26 @@ def quantize(content: bytes) -> bytes:
             path,
             op_types_to_quantize=["MatMul"],
             per_channel=True,
-            weight_type=quantization.QuantType.QInt8,
+            weight_type=quantization.QuantType.QUInt8,
             extra_options={"MatMulConstBOnly": True},  # attention's products stay in float
         )
         proto = onnx.load(path)
     if left := wanted - set(integer_layers(proto.graph)):
         raise ValueError(f"ONNX Runtime left {', '.join(sorted(left))} in float")
     return serialized(proto)
+
+
+def weight_types(content: bytes) -> list[str]:
+    """The types of the integers that a file's products take as weights, such as `uint8`."""
+    onnx = engine("onnx")
+    graph = onnx.load_from_string(content).graph
+    weights = [
+        weight_of(graph, node)
+        for node in graph.node
+        if node.op_type in ("MatMulInteger", "MatMulNBits")
+    ]
+    names = {onnx.TensorProto.DataType.Name(each.data_type).lower() for each in weights}
+    return sorted(names)
 
 
 def integer_layers(graph) -> list[str]:
@@ -300,6 +320,7 @@ def facts(model: OnnxModel, image: Tensor) -> dict:
             "opset": opset(model.content),
             "provider": model.session.get_providers()[0],
             "instruction_sets": measure.instruction_sets(),
+            "weights": weight_types(model.content),
         },
     }
 

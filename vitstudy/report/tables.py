@@ -195,6 +195,8 @@ def _row(profile: Profile, dataset: str, method: Method, which: int) -> dict:
         if method.key == "vanilla" and (again := trained_again(profile, dataset)):
             mean, std = statistics.fmean(again), statistics.stdev(again)
             notes.append(f"{len(again)} seeds: {mean:.2f} ± {std:.2f} %")
+        if method.batch_dependent:
+            notes.append(_batch_note(done))
         if row["simulated"]:
             notes.append("simulated: no speed")
         elif not method.timed:
@@ -204,6 +206,16 @@ def _row(profile: Profile, dataset: str, method: Method, which: int) -> dict:
             notes += _add_speed(row, method, cell)
     row["note"] = "; ".join(notes)
     return row
+
+
+def _batch_note(done: list[Record]) -> str:
+    """What an accuracy is worth whose images were classified beside others."""
+    batch = done[0].evaluation_batch or profiles.EVALUATION_BATCH
+    note = f"depends on the images beside it: in batches of {batch}"
+    alone = [record.accuracy_alone for record in done if record.accuracy_alone is not None]
+    if len(alone) < len(done):
+        return f"{note}; one by one not measured"
+    return f"{note}; one by one {100 * statistics.fmean(alone):.2f} %"
 
 
 def trained_again(profile: Profile, dataset: str) -> list[float]:
