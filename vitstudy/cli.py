@@ -289,9 +289,51 @@ def reproduce(arguments: tuple[str, ...]) -> None:
     sys.exit(workflow.reproduce(profile, from_records, rest))
 
 
+@main.command()
+@click.option("--seeds", default="0,1,2", show_default=True, help="Numbers, with commas between.")
+@click.option(
+    "--instructions",
+    "sets",
+    default="default,avx2,avx512",
+    show_default=True,
+    help="Those that this processor lacks are left out.",
+)
+@click.option("--anew", is_flag=True, help="Forget all samples first: a recipe has changed.")
+def bands(seeds: str, sets: str, anew: bool) -> None:
+    """Make the bands of the notebooks' numbers: the digits study's cells that they are of, once for
+    each seed and instruction set, kept as samples in notebooks/reference.json.
+
+    What was computed before and is still true is not computed again.
+    """
+    from vitstudy.report import bands
+
+    numbers = seeds.split(",")
+    if not all(number.strip().isdecimal() for number in numbers):
+        raise UserError(f"--seeds {seeds!r} are no whole numbers with commas between, as in 0,1,2")
+    names = [name.strip() for name in sets.split(",")]
+    if failed := bands.make([int(number) for number in numbers], names, anew=anew):
+        log = logging.getLogger("vitstudy")
+        log.error("%d samples failed; the others are kept", failed)
+        sys.exit(1)
+
+
+@main.command()
+@click.argument("profile", default="digits")
+def portability(profile: str) -> None:
+    """Compare PROFILE's models under this processor's instruction sets, and with records made on
+    other machines: results/PROFILE/tables/portability.csv."""
+    from vitstudy import profiles
+
+    profiles.get(profile)
+    from vitstudy import portability
+
+    written = portability.make(profile)
+    logging.getLogger("vitstudy").info("%s", written.relative_to(files.root()))
+
+
 @main.command("check-notebooks")
 def check_notebooks() -> None:
-    """Run the committed notebooks again and compare what must not change (nbval)."""
+    """Run the committed notebooks again and compare what must not change (nbval); judge bands."""
     from vitstudy import notebooks
 
     sys.exit(notebooks.check([notebooks.path(name) for name in notebooks.names()]))

@@ -1,12 +1,10 @@
-"""What the notebooks call: the check of their parameters, display, and reference values."""
+"""What the notebooks call: the check of their parameters, and display."""
 
 from __future__ import annotations
 
 import ast
 import base64
 import io
-import os
-import platform
 import re
 from collections.abc import Callable
 
@@ -16,13 +14,11 @@ from IPython.display import Markdown, display
 from matplotlib.figure import Figure
 from PIL import Image
 
-from vitstudy import files, profiles
+from vitstudy import profiles
 from vitstudy.errors import unknown
 from vitstudy.profiles import Profile
 from vitstudy.report import style
 
-REFERENCE = files.REPOSITORY / "notebooks" / "reference.json"
-REFRESH = "VITSTUDY_REFRESH"
 INJECTED = re.compile(r"#\s*(Injected p|P)arameters\b")
 """How the cell begins that papermill puts below the one tagged `parameters`."""
 
@@ -159,37 +155,3 @@ def fields(show: Callable[..., None], shares: dict[str, float], numbers: dict[st
     drawn = ipywidgets.interactive_output(show, {**sliders, **typed})
     columns = [ipywidgets.VBox(list(each.values())) for each in (sliders, typed)]
     display(ipywidgets.VBox([ipywidgets.HBox(columns), drawn]))
-
-
-# -- reference values -----------------------------------------------------------------------------
-
-
-def check(profile: Profile, notebook: str, name: str, value: float, tolerance: float) -> None:
-    """Compare a number that depends on the machine with its committed reference; digits alone.
-
-    With VITSTUDY_REFRESH=1 it is written down as the reference instead. Raises AssertionError where
-    it is further off than `tolerance`, or where there is no reference.
-    """
-    if profile.name != "digits":
-        return
-    references = files.read_json(REFERENCE) or {}
-    if os.environ.get(REFRESH) == "1":
-        entry = {"value": round(float(value), 4), "tolerance": tolerance, "machine": _machine()}
-        references.setdefault(notebook, {})[name] = entry
-        files.write_json(REFERENCE, references)
-        return
-    again = "'python -m vitstudy refresh' writes the references anew"
-    reference = references.get(notebook, {}).get(name)
-    if reference is None:
-        raise AssertionError(f"{notebook}: {name} has no reference value; {again}")
-    if not abs(value - reference["value"]) <= tolerance:  # so that NaN is off, too
-        raise AssertionError(
-            f"{notebook}: {name} is {value:.6g}, the reference is {reference['value']:.6g} "
-            f"± {tolerance:g} (on {reference['machine']}); if the change is meant, {again}"
-        )
-
-
-def _machine() -> str:
-    from vitstudy import measure
-
-    return f"{measure.cpu()}, Python {platform.python_version()}"
