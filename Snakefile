@@ -4,8 +4,10 @@
 #
 # What a cell declares here is a stamp, never a record or an artifact: Snakemake deletes outputs
 # before a job and skips those that exist, while whether a cell is up to date is study's to say.
-# A job takes the cells of one data set, seed and family of methods, since starting Python with torch
-# costs more seconds than a small cell does; --config group=cell makes every cell a job of its own.
+# A job takes the cells of one data set, seed and family of methods, since starting Python with
+# torch costs more seconds than a small cell does; --config group=cell makes every cell a job of its own.
+# A job that fails leaves a note and has its stamp all the same: what does not need it is still
+# made, the end tells, and the next run tries again what has a note.
 
 import sys
 
@@ -14,10 +16,11 @@ from vitstudy import files, graph, notebooks, profiles
 PROFILE = profiles.get(config.get("profile", "digits"))
 NAME = PROFILE.name
 FROM_RECORDS = str(config.get("from_records", False)).lower() in ("1", "true")
-JOBS = graph.jobs(NAME, config.get("group", "family"))
+EVERY_TIER = str(config.get("all", False)).lower() in ("1", "true")
+JOBS = graph.jobs(NAME, config.get("group", "family"), EVERY_TIER)
 RECORDS = sorted(str(path) for path in files.results(NAME).glob("records/*/*/*.json"))
 
-VITSTUDY = f"'{sys.executable}' -m vitstudy"
+JOB = f"'{sys.executable}' -m vitstudy.job {NAME}"
 STAMPS = f"results/{NAME}/stamps"
 REPORT = [str(path) for path in sorted(files.SOURCE.glob("report/*.py"))]
 
@@ -43,8 +46,8 @@ rule cells:
         cells=lambda wildcards: [str(cell) for cell in JOBS[wildcards.job]],
     threads: PROFILE.threads or workflow.cores
     shell:
-        # A failed cell has a record that says so; the rest goes on, and the end tells.
-        f"{VITSTUDY} run --keep-going {{params.cells:q}}"
+        # A cell that fails has a record that says so, and the job's others go on.
+        f"{JOB} cells-{{wildcards.job}} run --keep-going --no-parents {{params.cells:q}}"
 
 
 rule speed:
@@ -54,7 +57,7 @@ rule speed:
         expand(f"{STAMPS}/cells-{{job}}", job=JOBS),
     threads: workflow.cores  # nothing else beside it
     shell:
-        f"{VITSTUDY} speed {NAME}"
+        f"{JOB} speed speed {NAME}"
 
 
 rule survey:
@@ -64,7 +67,7 @@ rule survey:
         [str(path) for path in sorted(files.SOURCE.glob("survey/**/*.*")) if path.suffix != ".pyc"],
         REPORT,
     shell:
-        f"{VITSTUDY} survey"
+        f"{JOB} survey survey"
 
 
 rule notebook:
@@ -76,7 +79,7 @@ rule notebook:
         str(notebooks.folder() / "{name}.ipynb"),
         REPORT,
     shell:
-        f"{VITSTUDY} notebook {{wildcards.name}} {NAME} --if-measured"
+        f"{JOB} notebook-{{wildcards.name}} notebook {{wildcards.name}} {NAME} --if-measured"
 
 
 rule site:
@@ -87,4 +90,4 @@ rule site:
         [str(path) for path in sorted(files.REPOSITORY.glob("docs/*"))],
     threads: workflow.cores
     shell:
-        f"{VITSTUDY} site {NAME}"
+        f"{JOB} site site {NAME}{' --all' * EVERY_TIER}"

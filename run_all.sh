@@ -6,11 +6,16 @@ for argument in "$@"; do
     case $argument in
         -h | --help)
             cat <<'USAGE'
-usage: ./run_all.sh [PROFILE] [--from-records] [SNAKEMAKE OPTIONS]
+usage: ./run_all.sh [PROFILE] [--from-records] [--all] [SNAKEMAKE OPTIONS]
 
   PROFILE          digits (the default: two CPU cores, no data to fetch), cifar-cpu, cifar, cifar224, paper
   --from-records   show a profile from its committed records; compute nothing
+  --all            also the methods that the profile computes only when they are asked for
   other options    go to Snakemake, such as --cores 4 or --executor slurm
+
+The exit code is 0 where everything was made, 1 where something failed (the rest is made, the last lines
+and site/index.html say what is missing, and the next run tries it again), 2 where you have something
+to mend first.
 
   PYTHON=...            the Python to use, 3.11 to 3.13
   UV_TORCH_BACKEND=cpu  PyTorch without a GPU, when the environment is made

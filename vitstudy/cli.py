@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import errno
 import logging
 import os
 import sys
@@ -14,7 +13,7 @@ from pathlib import Path
 import click
 
 from vitstudy import __version__, files
-from vitstudy.errors import NotebookFailed, UserError
+from vitstudy.errors import NotebookFailed, UserError, to_mend
 
 
 class _Group(click.Group):
@@ -33,28 +32,18 @@ class _Group(click.Group):
 def _one_line() -> Iterator[None]:
     try:
         yield
-    except UserError as error:
-        _fail(str(error))
     except NotebookFailed as error:
-        click.echo(f"failed: {error}", err=True)
+        click.echo(f"failed: {' '.join(str(error).split())}", err=True)
         sys.exit(1)
     except click.UsageError as error:
         if isinstance(error, getattr(click.exceptions, "NoArgsIsHelpError", ())):
             raise
         command = error.ctx.command_path if error.ctx else "python -m vitstudy"
         _fail(f"{error.format_message()} Valid: see {command} --help")
-    except OSError as error:
-        # numpy's own message of a write that was cut short carries no number.
-        full = error.errno in (errno.ENOSPC, errno.EDQUOT) or " requested and " in str(error)
-        where = f" for {error.filename}" if error.filename else ""
-        if full:
-            _fail(
-                f"no space left on the disk{where}; free some and run again: what is finished is "
-                "kept, the rest is computed"
-            )
-        if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
-            _fail(f"{error.strerror}{where}; the study writes below {files.root()}")
-        raise
+    except Exception as error:
+        if (line := to_mend(error)) is None:
+            raise
+        _fail(line)
 
 
 def _fail(line: str) -> None:
@@ -121,13 +110,15 @@ def list_(what: str) -> None:
 @main.command()
 @click.argument("cells", nargs=-1, required=True)
 @click.option("--missing", is_flag=True, help="Take a committed record as done.")
+@click.option("--keep-going", is_flag=True, help="Exit with 0 although cells failed.")
 @click.option(
-    "--keep-going", is_flag=True, help="Exit with 0 although the training of cells failed."
+    "--no-parents", is_flag=True, help="A cell whose parent is not up to date fails, at once."
 )
-def run(cells: tuple[str, ...], missing: bool, keep_going: bool) -> None:
+def run(cells: tuple[str, ...], missing: bool, keep_going: bool, no_parents: bool) -> None:
     """Compute CELLS: profile[/dataset[/method[/seedK]]], globs allowed, parents first.
 
-    A cell whose record and artifact are up to date is read, not computed.
+    A cell whose record and artifact are up to date is read, not computed. A cell that fails leaves
+    a record that says why, and what starts from it fails with it; the others go on.
     """
     from vitstudy import data, study
 
@@ -145,7 +136,13 @@ def run(cells: tuple[str, ...], missing: bool, keep_going: bool) -> None:
             left = _seconds_left(waiting, position, time.monotonic() - started)
             log.info("[%d/%d] %s%s", position + 1, len(waiting), cell, left)
             tried.append(cell)
-            record = study.run(cell, missing=missing)
+            before = next((parent for parent in cell.parents() if parent in failed), None)
+            if before is not None:
+                record = study.fail(cell, f"{before.method} failed: {study.read(before).error}")
+            elif no_parents and (reason := study.lacks_parent(cell)):
+                record = study.fail(cell, reason)
+            else:
+                record = study.attempt(cell, missing=missing)
             if record.status != "done":
                 failed.append(cell)
                 log.error("failed: %s: %s", cell, record.error)
@@ -265,28 +262,32 @@ def notebook(name: str, profile: str, output: Path | None, parameters, if_measur
 
 @main.command()
 @click.argument("profile", default="digits")
-def site(profile: str) -> None:
-    """Build site/ from the executed notebooks of PROFILE."""
+@click.option("--all", "every_tier", is_flag=True, help="Tell what failed of every method's cells.")
+def site(profile: str, every_tier: bool) -> None:
+    """Build site/ from the executed notebooks of PROFILE and the committed results on CIFAR."""
     from vitstudy import profiles
 
     profiles.get(profile)
     from vitstudy.report import site
 
     logging.getLogger("vitstudy").info("site of %s", profile)
-    site.build(profile)
+    site.build(profile, every_tier)
 
 
 @main.command(context_settings={"ignore_unknown_options": True})
 @click.argument("arguments", nargs=-1, type=click.UNPROCESSED)
 def reproduce(arguments: tuple[str, ...]) -> None:
-    """Make everything of a profile: [PROFILE] [--from-records] [SNAKEMAKE OPTIONS]."""
+    """Make everything of a profile: [PROFILE] [--from-records] [--all] [SNAKEMAKE OPTIONS].
+
+    With --all also the methods that the profile computes only when they are asked for.
+    """
     from vitstudy import workflow
 
     rest = list(arguments)
     profile = rest.pop(0) if rest and not rest[0].startswith("-") else "digits"
-    from_records = "--from-records" in rest
-    rest = [argument for argument in rest if argument != "--from-records"]
-    sys.exit(workflow.reproduce(profile, from_records, rest))
+    from_records, every_tier = "--from-records" in rest, "--all" in rest
+    rest = [argument for argument in rest if argument not in ("--from-records", "--all")]
+    sys.exit(workflow.reproduce(profile, from_records, rest, every_tier))
 
 
 @main.command()

@@ -1,11 +1,11 @@
-"""What the Snakefile asks: which cells a job takes, and which stamps no longer hold."""
+"""What the Snakefile asks: which cells a job takes, which stamps no longer hold, what failed."""
 
 from __future__ import annotations
 
 import re
 from pathlib import Path
 
-from vitstudy import files, methods, study
+from vitstudy import files, job, methods, study
 from vitstudy.errors import unknown
 from vitstudy.study import Cell
 
@@ -14,16 +14,17 @@ Jobs = dict[str, list[Cell]]
 GROUPS = ("family", "cell")
 
 
-def jobs(profile: str, group: str = "family") -> Jobs:
+def jobs(profile: str, group: str = "family", every_tier: bool = False) -> Jobs:
     """The cells of a profile by job: those of one data set, seed and family of methods, or each.
 
-    Starting Python with torch costs more than a small cell does, and the families of one data set
-    can be computed side by side.
+    With `every_tier` also those of methods that the profile leaves out else. Starting Python with
+    torch costs more than a small cell does, and the families of one data set can be computed side
+    by side.
     """
     if group not in GROUPS:
         raise unknown("group", group, GROUPS)
     found: Jobs = {}
-    for cell in study.cells(profile):
+    for cell in study.cells(profile, left_out=every_tier):
         part = cell.method if group == "cell" else family(cell.method)
         found.setdefault(f"{cell.dataset}-{part}-seed{cell.seed}", []).append(cell)
     return found
@@ -51,25 +52,75 @@ def site_profile() -> Path:
     return files.root() / "site" / "profile.txt"
 
 
+def site_shows() -> str | None:
+    """The profile whose notebooks the site shows; None where there is no site."""
+    shown = site_profile()
+    return shown.read_text().strip() if shown.exists() else None
+
+
 def executed(profile: str, notebook: str) -> Path:
     """The executed copy of a notebook."""
     return files.results(profile) / "notebooks" / f"{notebook}.ipynb"
 
 
 def clear_stale(profile: str, jobs: Jobs, notebooks: list[str]) -> None:
-    """Remove the stamps of what is no longer up to date, and of all that follows from it.
+    """Remove the stamps of what is no longer up to date or failed, and of all that follows from it.
 
     Snakemake alone would not go back for a missing stamp whose followers have theirs. Without
     jobs, a profile shown from its records, cells and speed are as they are.
     """
-    folder = stamps(profile)
-    stale = [f"cells-{name}" for name, cells in jobs.items() if any(map(study.why_not, cells))]
+    folder, failed = stamps(profile), job.failures(profile)
+    stale = [
+        name
+        for name, cells in ((f"cells-{name}", cells) for name, cells in jobs.items())
+        if name in failed or not (folder / name).exists() or any(map(study.why_not, cells))
+    ]
     timed = [files.results(profile) / name for name in ("speed.json", "attention_speed.json")]
-    if stale or (jobs and not all(path.exists() for path in timed)):
+    timed.append(folder / "speed")
+    if stale or (jobs and ("speed" in failed or not all(path.exists() for path in timed))):
         stale += ["speed", *(f"notebook-{name}" for name in notebooks)]
     stale += [f"notebook-{name}" for name in notebooks if not executed(profile, name).exists()]
-    shown = site_profile()
-    if stale or not shown.exists() or shown.read_text().strip() != profile:
+    stale += failed
+    if "survey" in failed:
+        stale.append("notebook-09_eer_survey")
+    if stale or site_shows() != profile:
         stale.append("site")
     for name in stale:
         (folder / name).unlink(missing_ok=True)
+        (job.folder(profile) / name).unlink(missing_ok=True)
+
+
+def missing(profile: str, every_tier: bool = False) -> dict[str, str]:
+    """The cells and the jobs of the profile that failed, each with the reason in one line."""
+    found = {}
+    for cell in study.cells(profile, left_out=every_tier):
+        record = study.read(cell)
+        if record and record.status != "done":
+            found[str(cell)] = record.error
+    cells = jobs(profile, every_tier=every_tier)
+    for name, reason in job.failures(profile).items():
+        kind, _, what = name.partition("-")
+        if absent := [str(cell) for cell in cells.get(what, ()) if study.read(cell) is None]:
+            reason += f"; without a record: {', '.join(absent)}"
+        found[f"{kind} {what}".strip()] = reason
+    return found
+
+
+def unmade(profile: str, cells: list[Cell], notebooks: list[str]) -> list[str]:
+    """The kinds of products that are not made of the profile, or not all; none where it is whole.
+
+    A product whose job failed counts as made: `missing` tells it.
+    """
+    folder, failed = stamps(profile), job.failures(profile)
+    noted = any(name.startswith("cells-") for name in failed)
+    made = {
+        "records": noted or all(study.read(cell) for cell in cells),
+        "speeds": not cells or (folder / "speed").exists(),
+        "notebooks": all(
+            (folder / f"notebook-{name}").exists() and executed(profile, name).exists()
+            for name in notebooks
+            if f"notebook-{name}" not in failed
+        ),
+        "site": "site" in failed or ((folder / "site").exists() and site_shows() == profile),
+    }
+    return [kind for kind, there in made.items() if not there]

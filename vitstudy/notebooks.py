@@ -93,6 +93,7 @@ def execute(name: str, profile: str, output: Path | None = None, **given) -> Pat
 
 def _papermill(source: Path, output: Path, given: dict) -> None:
     import papermill
+    from nbclient.exceptions import DeadKernelError
     from papermill.exceptions import PapermillExecutionError
 
     logging.getLogger("papermill").setLevel(logging.ERROR)
@@ -103,6 +104,10 @@ def _papermill(source: Path, output: Path, given: dict) -> None:
     except PapermillExecutionError as error:
         raise NotebookFailed(
             f"{source.stem}, cell {error.exec_count}: {error.ename}: {error.evalue} (see {output})"
+        ) from error
+    except DeadKernelError as error:
+        raise NotebookFailed(
+            f"{source.stem}: its kernel died, as it does where memory runs out (see {output})"
         ) from error
 
 

@@ -82,7 +82,7 @@ def devices() -> list[str]:
 def _timed_cells(profile: profiles.Profile, device: str) -> list[Cell]:
     """The cells of the first seed that have real arithmetic on `device`, and are measured."""
     found = []
-    for cell in study.cells(profile.name):
+    for cell in study.cells(profile.name, left_out=True):
         method, record = methods.get(cell.method), study.read(cell)
         if cell.seed != profile.seeds[0] or method.simulated or not method.timed:
             continue

@@ -22,6 +22,7 @@ import platform
 import shutil
 import subprocess
 import time
+import traceback
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -32,7 +33,7 @@ from pathlib import Path
 import numpy as np
 
 from vitstudy import data, files, methods, profiles
-from vitstudy.errors import TrainingFailed, UserError, unknown
+from vitstudy.errors import TrainingFailed, UserError, to_mend, unknown
 from vitstudy.record import SCHEMA, Record, problem
 
 log = logging.getLogger(__name__)
@@ -420,6 +421,37 @@ def run(cell: Cell, *, missing: bool = False) -> Record:
     if missing and is_done(cell):
         return read(cell)
     return _run(cell, missing)
+
+
+def attempt(cell: Cell, *, missing: bool = False) -> Record:
+    """As `run`, but any error that is not the user's to mend gets the cell a `failed` record too.
+
+    It is for who computes many cells, each of which must not take the others with it.
+    """
+    try:
+        return run(cell, missing=missing)
+    except Exception as error:
+        if to_mend(error) is not None or _several():  # the other processes wait for this one
+            raise
+        traceback.print_exception(error)
+        where = traceback.extract_tb(error.__traceback__)[-1]
+        said = " ".join(str(error).split())
+        place = f"{Path(where.filename).name}:{where.lineno}"
+        return fail(cell, f"{type(error).__name__}: {said} ({place})")
+
+
+def fail(cell: Cell, error: str) -> Record:
+    """Give the cell a `failed` record that says why."""
+    with _locked(cell):
+        return _write_failed(cell, {}, error)
+
+
+def lacks_parent(cell: Cell) -> str | None:
+    """Which parent of the cell is not up to date, and why; None where all are."""
+    for parent in cell.parents():
+        if reason := why_not(parent):
+            return f"it starts from {parent.method}: {reason}"
+    return None
 
 
 def _run(cell: Cell, missing: bool) -> Record:

@@ -2,28 +2,39 @@
 
 from __future__ import annotations
 
+import argparse
+import contextlib
+import json
 import logging
 import os
 import re
+import signal
 import subprocess
 import sys
 import time
 from collections import deque
+from collections.abc import Iterator
 from pathlib import Path
 
-from vitstudy import data, files, profiles, study
-from vitstudy.errors import UserError
+from vitstudy import data, files, graph, notebooks, profiles, study
+from vitstudy.errors import FULL, FULL_LINE, UserError, unknown
 
 log = logging.getLogger(__name__)
 
 _OURS = re.compile(r"^vitstudy: ")
 _WRONG = re.compile(r"(?:^|: )error: (.*)")
 _RAISED = re.compile(r"^UserError in file")
-_FULL = re.compile(r"No space left on device|Disk quota exceeded")
-LOOKING = {"-n", "--dry-run", "--dryrun", "-h", "--help", "-v", "--version", "--dag", "--rulegraph"}
-LOOKING |= {"-l", "--list-rules", "-S", "--summary", "--lint", "--unlock"}
-"""Snakemake's options that run nothing: what they print is what was asked for."""
+_STARTED = re.compile(r"^(?:local)?rule \w+:$")
 _STEPS = re.compile(r"^(\d+) of (\d+) steps \(.*\) done")
+_LOOKS = (
+    *("-n", "--dry-run", "--dryrun", "-h", "--help", "-v", "--version", "--dag", "--rulegraph"),
+    *("--filegraph", "--d3dag", "-l", "--list-rules", "--list-target-rules", "--lt", "-S"),
+    *("--summary", "-D", "--detailed-summary", "--list-changes", "--lc", "--lint", "--unlock"),
+    "--print-compilation",
+)
+"""Snakemake's options that run nothing: what they print is what was asked for."""
+_NUMBERS = (("cores", "-c"), ("jobs", "-j"), ("local-cores",), ("max-threads",))
+"""Those whose number is waited for for ever where it is 0."""
 
 
 def duration_path(profile: str) -> Path:
@@ -32,54 +43,140 @@ def duration_path(profile: str) -> Path:
 
 
 def done_line(seconds: int) -> str:
-    return f"done in {seconds // 60} min {seconds % 60:02} s"
+    return f"done in {_told(seconds)}"
 
 
-def reproduce(profile: str, from_records: bool, options: list[str]) -> int:
+def _told(seconds: int) -> str:
+    return f"{seconds // 60} min {seconds % 60:02} s"
+
+
+def reproduce(
+    profile: str, from_records: bool, options: list[str], every_tier: bool = False
+) -> int:
     """Make every record, table, figure, notebook and page of `profile`; the exit code.
 
-    Of Snakemake's own lines only progress is shown; all of them are in `.snakemake/log`.
+    With `every_tier` also of the methods that the profile leaves out else. Of Snakemake's own lines
+    only progress is shown; all of them are in `.snakemake/log`. The exit code is 1 where something
+    failed: all that does not need it is made, and the last lines say what is missing.
     Raises UserError where the profile is unknown, its data or its records are not to be had, or an
     option or a job says that the user has something to mend.
     """
     known = profiles.get(profile)
+    looks = _check(options)
     started = float(os.environ.get("VITSTUDY_STARTED") or time.time())
-    if from_records:
-        if not any(study.read(cell) for cell in study.cells(profile)):
-            raise UserError(
-                f"no records of {profile} in {files.results(profile) / 'records'}; without "
-                "--from-records they are computed"
-            )
-        from_nothing = False
-    else:
+    cells = study.cells(profile, left_out=every_tier)
+    from_nothing = not any(study.read(cell) for cell in cells)
+    if from_records and from_nothing:
+        raise UserError(
+            f"no records of {profile} in {files.results(profile) / 'records'}; without "
+            "--from-records they are computed"
+        )
+    if not from_records:
         for name in known.datasets:
             data.dataset_hash(name)
-        from_nothing = not any(study.read(cell) for cell in study.cells(profile))
-    code = _snakemake(profile, from_records, options)
-    if code == 0 and not LOOKING & set(options):
-        failed = _failed(profile)
-        seconds = round(time.time() - started)
-        if from_nothing:
+    code = _snakemake(profile, from_records, every_tier, options, looks)
+    if code or looks:
+        return code
+    seconds = round(time.time() - started)
+    unmade = graph.unmade(profile, [] if from_records else cells, notebooks.shown(profile))
+    failed = graph.missing(profile, every_tier)
+    if unmade:
+        log.info("ended after %s; of %s not made: %s", _told(seconds), profile, ", ".join(unmade))
+    else:
+        if from_nothing and not failed:
             files.write_json(duration_path(profile), {"seconds": seconds})
         log.info("%s", done_line(seconds))
-        for kind, place in (
-            ("records", files.results(profile) / "records.csv"),
-            ("tables", files.results(profile) / "tables"),
-            ("figures", files.figures(profile)),
-            ("site", files.root() / "site" / "index.html"),
-        ):
-            log.info("%-8s %s", kind, place.relative_to(files.root()))
-        for key, reason in study.not_run([profile]).items():
-            log.info("not run: %s: %s", key, reason)
-        for cell in failed:
-            log.error("failed: %s: %s", cell, study.read(cell).error)
-        code = 1 if failed else 0
-    return code
+    _tell_places(profile)
+    for key, reason in study.not_run([profile]).items():
+        log.info("not run: %s: %s", key, reason)
+    for line in outside(profile):
+        log.warning("%s", line)
+    for what, reason in failed.items():
+        log.error("failed: %s: %s", what, reason)
+    if failed:
+        log.error("%d failed; all else is made, and the next run tries them again", len(failed))
+    return 1 if failed else 0
 
 
-def _failed(profile: str) -> list[study.Cell]:
-    records = ((cell, study.read(cell)) for cell in study.cells(profile))
-    return [cell for cell, record in records if record and record.status != "done"]
+def _tell_places(profile: str) -> None:
+    """Say where what was made of the profile lies, the page to open last, and what to do next."""
+    results, tables = files.results(profile), files.results(profile) / "tables"
+    places = {
+        "records": [results / "records.csv"],
+        "figures": [files.figures(profile)],
+        "tables": [tables / f"table{which}.md" for which in (1, 2)],
+        "site": [files.root() / "site" / "index.html"] * (graph.site_shows() == profile),
+    }
+    for kind, paths in places.items():
+        if made := [str(path.relative_to(files.root())) for path in paths if path.exists()]:
+            log.info("%-8s %s", kind, ", ".join(made))
+    jupyter = Path(sys.executable).with_name("jupyter")
+    if jupyter.is_relative_to(files.REPOSITORY):
+        jupyter = jupyter.relative_to(files.REPOSITORY)
+    log.info(
+        "%-8s open the site's page in a browser; to explore: %s lab notebooks", "next", jupyter
+    )
+    if profiles.get(profile).datasets == profiles.DIGITS:
+        log.info("%-8s the CIFAR notebooks: ./run_all.sh cifar-cpu --from-records", "")
+
+
+def outside(profile: str) -> list[str]:
+    """A line for each number of the profile's notebooks that lies outside its band; no failure."""
+    lines = []
+    for path in sorted((files.results(profile) / "outside").glob("*.json")):
+        for entry in _entries(path):
+            low, high = (f"{entry[name]:.4g}" for name in ("low", "high"))
+            lines.append(
+                f"outside its band: {path.stem}: {entry['name']}: {entry['value']:.4g}, band {low} "
+                f"to {high} (made on {entry['made_on']})"
+            )
+    return lines
+
+
+def _entries(path: Path) -> list[dict]:
+    """The whole entries of a list in JSON; none where the file is damaged."""
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError:
+        return []
+    wanted = {"name", "value", "low", "high", "made_on"}
+    return [each for each in found if isinstance(each, dict) and wanted <= each.keys()]
+
+
+# -- Snakemake ------------------------------------------------------------------------------------
+
+
+def rules() -> list[str]:
+    """The names of the Snakefile's rules."""
+    text = (files.REPOSITORY / "Snakefile").read_text(encoding="utf-8")
+    return re.findall(r"^rule (\w+):", text, re.MULTILINE)
+
+
+def _check(options: list[str]) -> bool:
+    """Whether Snakemake's `options` only look.
+
+    Raises UserError where one of them names a rule that there is none of, or a number of processors
+    with which Snakemake waits for ever.
+    """
+    parser = argparse.ArgumentParser(add_help=False, exit_on_error=False)
+    parser.add_argument(*_LOOKS, dest="looks", action="store_true")
+    parser.add_argument("-p", "-k", "-F", "-f", dest="flags", action="store_true")
+    for long, *short in _NUMBERS:
+        parser.add_argument(f"--{long}", *short)
+    for long, short in (("until", "-U"), ("omit-from", "-O"), ("forcerun", "-R")):
+        parser.add_argument(f"--{long}", short, nargs="*", default=[])
+    try:
+        given, _ = parser.parse_known_args(options)
+    except argparse.ArgumentError as error:
+        raise UserError(f"{error}; valid: see ./run_all.sh --help and snakemake --help") from error
+    for long, *_ in _NUMBERS:
+        value = getattr(given, long.replace("-", "_"))
+        if value not in (None, "all", "unlimited") and not re.fullmatch(r"0*[1-9]\d*", value):
+            raise UserError(f"--{long} {value}: valid are whole numbers of at least 1, and all")
+    for name in (*given.until, *given.omit_from, *given.forcerun):
+        if name not in rules() and "/" not in name:
+            raise unknown("rule", name, rules())
+    return given.looks
 
 
 def _take_config(options: list[str]) -> tuple[list[str], list[str]]:
@@ -96,23 +193,28 @@ def _take_config(options: list[str]) -> tuple[list[str], list[str]]:
     return settings, rest
 
 
-def _snakemake(profile: str, from_records: bool, options: list[str]) -> int:
+def _snakemake(
+    profile: str, from_records: bool, every_tier: bool, options: list[str], looks: bool
+) -> int:
     command = [sys.executable, "-m", "snakemake"]
     command += ["--snakefile", str(files.REPOSITORY / "Snakefile")]
     command += ["--directory", str(files.root())]
     settings, options = _take_config(options)
-    command += ["--config", f"profile={profile}", f"from_records={from_records}", *settings]
+    settings = [f"from_records={from_records}", f"all={every_tier}", *settings]
+    command += ["--config", f"profile={profile}", *settings]
     # run_all.sh's lock dies with its process, Snakemake's does not; a job that was cut off is
     # taken up again; and whether a cell is up to date is for its stamp to say, not for Snakemake.
     command += ["--nolock", "--rerun-incomplete", "--rerun-triggers", "mtime"]
     cores = ("-c", "--cores", "-j", "--jobs", "--executor", "-e", "--profile", "--help", "-h")
     if not any(option.split("=")[0] in cores for option in options):
         command += ["--cores", "all"]
-    if LOOKING & set(options):
+    if looks:
         return subprocess.run([*command, *options], check=False).returncode
-    errors, last = [], deque([""], maxlen=30)
-    with subprocess.Popen(
-        [*command, *options], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+    errors, last, begun = [], deque([""], maxlen=30), False
+    with _ended_with_this(
+        subprocess.Popen(
+            [*command, *options], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+        )
     ) as process:
         for line in process.stdout:
             line = line.rstrip()
@@ -124,16 +226,59 @@ def _snakemake(profile: str, from_records: bool, options: list[str]) -> int:
                 errors.append(match[1])
             elif _RAISED.match(last[-1]):  # by the Snakefile: its message is the next line
                 errors.append(line)
-            elif _FULL.search(line):
-                errors.append(
-                    "no space left on the disk; free some and run again: what is finished is kept"
-                )
+            elif FULL.search(line):
+                errors.append(FULL_LINE)
+            begun = begun or bool(_STARTED.match(line))
             last.append(line)
     if process.returncode and errors:
         raise UserError(errors[0])
+    if process.returncode and not begun:  # it did not like what it was given
+        raise UserError(_of_the_options(list(last)))
     if process.returncode:
         for line in last:
             print(line, file=sys.stderr)
         log.error("Snakemake ended with code %d; its log is in .snakemake/log", process.returncode)
         return 1
     return 0
+
+
+def _of_the_options(lines: list[str]) -> str:
+    """Snakemake's last sentence, of what is wrong with its options, with what is valid."""
+    said = next((line for line in reversed(lines) if line.strip()), "Snakemake did not start")
+    said = re.sub(r"^(\w*(Error|Exception): )+", "", said.strip())
+    if match := re.match(r"No rule to produce (\S+)", said):
+        return (
+            f"unknown target {match[1]!r}; valid: {', '.join(rules())}; the profile comes first, "
+            "one at a time"
+        )
+    return f"{said.rstrip('.')}; valid: see ./run_all.sh --help and snakemake --help"
+
+
+@contextlib.contextmanager
+def _ended_with_this(process: subprocess.Popen) -> Iterator[subprocess.Popen]:
+    """Where this process is told to end, `process` ends with it, and all that it started."""
+
+    def end(number: int, _) -> None:
+        raise SystemExit(128 + number)
+
+    before = {number: signal.signal(number, end) for number in (signal.SIGTERM, signal.SIGHUP)}
+    try:
+        with process:
+            try:
+                yield process
+            except BaseException:
+                _kill_tree(process.pid)
+                raise
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _kill_tree(pid: int) -> None:
+    import psutil
+
+    with contextlib.suppress(psutil.NoSuchProcess):
+        top = psutil.Process(pid)
+        for each in (top, *top.children(recursive=True)):
+            with contextlib.suppress(psutil.NoSuchProcess):
+                each.kill()

@@ -1,0 +1,102 @@
+"""One job of the graph, tried: where it fails it leaves a note, and what does not need it goes on.
+
+    python -m vitstudy.job PROFILE JOB COMMAND...    runs `python -m vitstudy COMMAND...`
+
+The exit code is 0 although the job failed, so that Snakemake goes on; 2 where a user has something
+to mend, which ends the run. It is a process of its own, since a job may be killed for its memory.
+"""
+
+from __future__ import annotations
+
+import re
+import signal
+import subprocess
+import sys
+import threading
+from collections import deque
+from pathlib import Path
+
+from vitstudy import files
+from vitstudy.errors import FULL, FULL_LINE
+
+LINES_KEPT = 60
+"""Of what a failed job printed, in its note."""
+_CELL = re.compile(r"\[\d+/\d+\] (\S+?),?(?: |$)")
+_OURS = "vitstudy: "
+
+
+def folder(profile: str) -> Path:
+    """Where the notes of failed jobs lie, each under its job's name."""
+    return files.results(profile) / "failures"
+
+
+def failures(profile: str) -> dict[str, str]:
+    """By job, why it failed when it was last tried, in one line."""
+    notes = sorted(folder(profile).glob("*")) if folder(profile).is_dir() else []
+    return {note.name: note.read_text().partition("\n")[0] for note in notes}
+
+
+def run(profile: str, job: str, command: list[str]) -> int:
+    """Run `python -m vitstudy` with the arguments `command`; the exit code."""
+    note = folder(profile) / job
+    note.unlink(missing_ok=True)
+    code, printed = _run([sys.executable, "-m", "vitstudy", *command])
+    if code in (0, 2):
+        return code
+    if any(FULL.search(line) for line in printed):
+        print(f"error: {FULL_LINE}", file=sys.stderr)
+        return 2
+    try:
+        files.write(note, "\n".join([reason(code, printed), "", *printed, ""]))
+    except OSError as error:
+        print(f"error: {error.strerror} for {note}", file=sys.stderr)
+        return 2
+    return 0
+
+
+def _run(command: list[str]) -> tuple[int, list[str]]:
+    """The exit code of `command`, and the last lines that it wrote to stderr, which are handed on.
+
+    Whatever ends this process but SIGKILL ends the command, too.
+    """
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, lambda number, _: sys.exit(128 + number))
+    printed: deque[str] = deque(maxlen=LINES_KEPT)
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True, errors="replace") as process:
+
+        def hand_on() -> None:
+            for line in process.stderr:
+                sys.stderr.write(line)
+                sys.stderr.flush()
+                printed.append(line.rstrip())
+
+        # A kernel that outlives the command holds its stderr open: the command's end counts.
+        reader = threading.Thread(target=hand_on, daemon=True)
+        reader.start()
+        try:
+            code = process.wait()
+        except BaseException:
+            process.kill()
+            raise
+        reader.join(timeout=5)
+    return code, list(printed)
+
+
+def reason(code: int, printed: list[str]) -> str:
+    """Why a command ended with `code` having `printed` so much, in one line."""
+    cells = [match[1] for line in printed if (match := _CELL.search(line))]
+    at = f", at {cells[-1]}" if cells else ""
+    if code < 0:
+        killed = signal.Signals(-code).name
+        memory = "; that is how the kernel ends what takes too much memory"
+        return f"killed by {killed}{at}{memory if killed == 'SIGKILL' else ''}"
+    last = next((line for line in reversed(printed) if line and not line.startswith(_OURS)), "")
+    last = " ".join(last.removeprefix("failed: ").split())
+    return (last or f"it ended with code {code}") + at
+
+
+if __name__ == "__main__":
+    try:
+        sys.exit(run(sys.argv[1], sys.argv[2], sys.argv[3:]))
+    except KeyboardInterrupt:
+        sys.exit(128 + signal.SIGINT)
