@@ -54,8 +54,10 @@ def _write_datatables(app):
 
     html = Path(itables.__file__).parent / "html"
     static = Path(app.srcdir) / "_static"
-    bundle = json.dumps((html / "dt_bundle.js").read_text())
-    (static / "datatables.css").write_text((html / "dt_bundle.css").read_text())
+    bundle = json.dumps((html / "dt_bundle.js").read_text(encoding="utf-8"))
+    (static / "datatables.css").write_text(
+        (html / "dt_bundle.css").read_text(encoding="utf-8"), encoding="utf-8"
+    )
     (static / "datatables.js").write_text(
         f"const bundle = {bundle};\n"
         """
@@ -68,7 +70,8 @@ document.addEventListener("DOMContentLoaded", async () => {
   URL.revokeObjectURL(url);
   tables.forEach((table) => new ITable(table, options));
 });
-"""
+""",
+        encoding="utf-8",
     )
 
 

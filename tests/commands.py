@@ -31,7 +31,8 @@ def start(home: Path, *arguments: str, code: str = "", **options) -> subprocess.
         cwd=options.pop("cwd", home),
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
-        text=True,
+        encoding=options.pop("encoding", "utf-8"),
+        errors="replace",
         **options,
     )
 

@@ -118,3 +118,14 @@ def test_help_is_given_and_is_no_error():
 
 def test_the_version_is_the_packages():
     assert __version__ in invoke("--version").out
+
+
+@pytest.mark.parametrize("encoding", ["gbk", "ascii", "latin-1"])
+def test_a_locale_that_cannot_show_a_sign_is_no_error(home, encoding):
+    names = {"PYTHONIOENCODING": encoding, "PYTHONUTF8": "0", "LC_ALL": "C"}
+    # What reads or writes a file of ours by the locale's encoding is an error here.
+    warned = {"PYTHONWARNDEFAULTENCODING": "1", "PYTHONWARNINGS": "error::EncodingWarning:vitstudy"}
+    options = {"PYTHONCOERCECLOCALE": "0", **warned}
+    done = command(home, "list", "methods", env={**names, **options}, encoding=encoding)
+    assert done.code == 0, done.err
+    assert "DeiT base" in done.out and "Traceback" not in done.err

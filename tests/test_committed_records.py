@@ -15,7 +15,7 @@ SCHEMA = json.loads((files.SOURCE / "record.schema.json").read_text())
 
 def problems(path: Path) -> list[str]:
     """What is wrong with the record in `path`; an empty list for a sound one."""
-    record = json.loads(path.read_text())
+    record = json.loads(path.read_text(encoding="utf-8"))
     errors = jsonschema.Draft202012Validator(SCHEMA).iter_errors(record)
     if found := [f"schema: {error.json_path}: {error.message}" for error in errors]:
         return found

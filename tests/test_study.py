@@ -174,7 +174,7 @@ def reasons(smoke, package) -> dict:
 
 
 def test_a_changed_method_recomputes_its_own_cells_and_no_others(smoke, smoke_home, package):
-    with open(package / "quantization" / "dynamic.py", "a") as file:
+    with open(package / "quantization" / "dynamic.py", "a", encoding="utf-8") as file:
         file.write("# changed\n")
     why = "quantization/dynamic.py changed"
     found = reasons(smoke, package)
@@ -208,7 +208,7 @@ def test_a_changed_method_recomputes_its_own_cells_and_no_others(smoke, smoke_ho
 def test_a_changed_source_that_vanilla_is_made_by_recomputes_what_follows(
     smoke, package, name, told
 ):
-    with open(package / name, "a") as file:
+    with open(package / name, "a", encoding="utf-8") as file:
         file.write("# changed\n")
     found = reasons(smoke, package)
     assert found[str(VANILLA)] == told and found[str(DYNAMIC)] == f"vanilla: {told}"
@@ -219,7 +219,7 @@ def test_a_changed_source_that_vanilla_is_made_by_recomputes_what_follows(
     "name", ["cli.py", "speed.py", "report/tables.py", "methods.py", "graph.py"]
 )
 def test_a_changed_source_that_no_cell_is_made_by_recomputes_nothing(smoke, package, name):
-    with open(package / name, "a") as file:
+    with open(package / name, "a", encoding="utf-8") as file:
         file.write("# changed\n")
     assert set(reasons(smoke, package).values()) == {None}
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import io
 import logging
 import os
 import sys
@@ -60,6 +61,16 @@ class _Lines(logging.StreamHandler):
         tqdm.write(self.format(record), file=sys.stderr)
 
 
+def _speak_utf8() -> None:
+    """Let every process that this one starts read and write UTF-8, whatever the locale; what this
+    one's own terminal cannot show, `α` say, becomes a question mark there.
+    """
+    os.environ["PYTHONUTF8"] = "1"
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")
+
+
 @click.group(cls=_Group, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(__version__)
 def main() -> None:
@@ -68,6 +79,7 @@ def main() -> None:
         raise UserError(
             f"Python {sys.version.split()[0]} is not supported; valid: 3.11, 3.12, 3.13"
         )
+    _speak_utf8()
     handler = _Lines()
     handler.setFormatter(logging.Formatter("vitstudy: %(message)s"))
     logger = logging.getLogger("vitstudy")

@@ -444,7 +444,7 @@ def _check_sums(spec: Spec) -> None:
     listing = _folder(spec) / "SHA256SUMS"
     if not listing.exists():
         return
-    for line in listing.read_text().splitlines():
+    for line in listing.read_text(encoding="utf-8").splitlines():
         if not line.strip():
             continue
         expected, _, name = line.partition(" ")

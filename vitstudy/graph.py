@@ -55,7 +55,7 @@ def site_profile() -> Path:
 def site_shows() -> str | None:
     """The profile whose notebooks the site shows; None where there is no site."""
     shown = site_profile()
-    return shown.read_text().strip() if shown.exists() else None
+    return shown.read_text(encoding="utf-8").strip() if shown.exists() else None
 
 
 def executed(profile: str, notebook: str) -> Path:

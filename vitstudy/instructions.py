@@ -90,7 +90,6 @@ def call(code: str, name: str, home: Path) -> str:
         [sys.executable, "-c", code],
         env=environment(name, home),
         capture_output=True,
-        text=True,
         encoding="utf-8",
         check=False,
     )

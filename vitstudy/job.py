@@ -33,7 +33,7 @@ def folder(profile: str) -> Path:
 def failures(profile: str) -> dict[str, str]:
     """By job, why it failed when it was last tried, in one line."""
     notes = sorted(folder(profile).glob("*")) if folder(profile).is_dir() else []
-    return {note.name: note.read_text().partition("\n")[0] for note in notes}
+    return {note.name: note.read_text(encoding="utf-8").partition("\n")[0] for note in notes}
 
 
 def run(profile: str, job: str, command: list[str]) -> int:
@@ -62,7 +62,9 @@ def _run(command: list[str]) -> tuple[int, list[str]]:
     for number in (signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, lambda number, _: sys.exit(128 + number))
     printed: deque[str] = deque(maxlen=LINES_KEPT)
-    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True, errors="replace") as process:
+    with subprocess.Popen(
+        command, stderr=subprocess.PIPE, encoding="utf-8", errors="replace"
+    ) as process:
 
         def hand_on() -> None:
             for line in process.stderr:
@@ -96,6 +98,7 @@ def reason(code: int, printed: list[str]) -> str:
 
 
 if __name__ == "__main__":
+    sys.stderr.reconfigure(errors="replace")
     try:
         sys.exit(run(sys.argv[1], sys.argv[2], sys.argv[3:]))
     except KeyboardInterrupt:

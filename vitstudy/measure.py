@@ -101,7 +101,7 @@ def cpu() -> str:
     name = platform.processor() or platform.machine()
     cpuinfo = Path("/proc/cpuinfo")
     if cpuinfo.exists():
-        for line in cpuinfo.read_text().splitlines():
+        for line in cpuinfo.read_text(encoding="utf-8").splitlines():
             if line.startswith("model name"):
                 name = line.partition(":")[2].strip()
                 break
@@ -114,7 +114,12 @@ def instruction_sets() -> list[str]:
     if not cpuinfo.exists():
         return []
     flags = next(
-        (s for s in cpuinfo.read_text().splitlines() if s.startswith(("flags", "Features"))), ""
+        (
+            s
+            for s in cpuinfo.read_text(encoding="utf-8").splitlines()
+            if s.startswith(("flags", "Features"))
+        ),
+        "",
     )
     wanted = ("avx2", "avx512f", "vnni", "bf16", "amx", "asimddp", "i8mm", "sve")
     return sorted({flag for flag in flags.split() if any(part in flag for part in wanted)})
@@ -145,10 +150,13 @@ def energy_counters() -> dict[str, tuple[float, float]]:
         if folder.name.count(":") == 1:  # a package; what has two is a part of one
             try:
                 numbers = [
-                    int((folder / name).read_text()) / 1e6
+                    int((folder / name).read_text(encoding="utf-8")) / 1e6
                     for name in ("energy_uj", "max_energy_range_uj")
                 ]
-                found[(folder / "name").read_text().strip()] = (numbers[0], numbers[1])
+                found[(folder / "name").read_text(encoding="utf-8").strip()] = (
+                    numbers[0],
+                    numbers[1],
+                )
             except (OSError, ValueError):
                 continue  # not for this user to read
     if torch.cuda.is_available():

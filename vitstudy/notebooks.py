@@ -38,7 +38,7 @@ def path(name: str) -> Path:
 def parameters(notebook: Path) -> list[str]:
     """The names that the notebook's cell tagged `parameters` assigns."""
     found: list[str] = []
-    for cell in json.loads(notebook.read_text())["cells"]:
+    for cell in json.loads(notebook.read_text(encoding="utf-8"))["cells"]:
         if "parameters" in cell["metadata"].get("tags", []):
             for node in ast.parse("".join(cell["source"])).body:
                 if isinstance(node, ast.Assign):
@@ -48,7 +48,7 @@ def parameters(notebook: Path) -> list[str]:
 
 def needs(name: str) -> list[str]:
     """The methods without a record of which the notebook has nothing to show: its metadata says."""
-    metadata = json.loads(path(name).read_text())["metadata"]
+    metadata = json.loads(path(name).read_text(encoding="utf-8"))["metadata"]
     return metadata.get("vitstudy", {}).get("needs", [])
 
 

@@ -105,7 +105,7 @@ class Record:
 @cache
 def published_schema() -> dict:
     """The schema of a record that is published beside this file."""
-    return json.loads((files.SOURCE / "record.schema.json").read_text("utf-8"))
+    return json.loads((files.SOURCE / "record.schema.json").read_text(encoding="utf-8"))
 
 
 def problem(value: dict) -> str:

@@ -248,7 +248,7 @@ def _time(model: nn.Module, inputs: torch.Tensor, repeats: int) -> float:
 def busy_elsewhere() -> tuple[float, float] | None:
     """Seconds so far that all processors had for other processes, and in all; Linux alone tells."""
     try:
-        line = Path("/proc/stat").read_text().splitlines()[0].split()[1:9]
+        line = Path("/proc/stat").read_text(encoding="utf-8").splitlines()[0].split()[1:9]
     except OSError:
         return None
     user, nice, system, idle, waiting, *rest = (
@@ -274,7 +274,7 @@ def _start_peak(inputs: torch.Tensor) -> float | None:
         torch.cuda.reset_peak_memory_stats()
         return torch.cuda.memory_allocated() / 2**20
     try:
-        Path("/proc/self/clear_refs").write_text("5")
+        Path("/proc/self/clear_refs").write_text("5", encoding="utf-8")
     except OSError:
         return None
     return _status("VmRSS")
@@ -293,7 +293,7 @@ def _peak(inputs: torch.Tensor, before: float | None) -> float | None:
 
 
 def _status(field: str) -> float:
-    for line in Path("/proc/self/status").read_text().splitlines():
+    for line in Path("/proc/self/status").read_text(encoding="utf-8").splitlines():
         if line.startswith(field):
             return int(line.split()[1]) / 1024
     raise OSError(f"/proc/self/status has no {field}")

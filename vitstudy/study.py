@@ -537,7 +537,7 @@ def _forget_others_checkpoints(cell: Cell, fingerprint: str) -> None:
     """Remove checkpoints that another recipe or other sources left: a training goes on from its
     own, or the record would name what did not make it."""
     mark = cell.checkpoints / "fingerprint"
-    if not mark.exists() or mark.read_text() != fingerprint:
+    if not mark.exists() or mark.read_text(encoding="utf-8") != fingerprint:
         shutil.rmtree(cell.checkpoints, ignore_errors=True)
         files.write(mark, fingerprint)
 
@@ -705,7 +705,7 @@ def _exclusive(path: Path, waiting: str = "") -> Iterator[None]:
     The lock is the kernel's and dies with its process.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    with open(path, "w") as file:
+    with open(path, "w", encoding="utf-8") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
@@ -724,7 +724,11 @@ def _note_change(cell: Cell, before: Record | None, after: Record, reason: str) 
     values = [after.created, str(cell), before.accuracy, after.accuracy]
     values += [before.size_bytes, after.size_bytes, reason]
     with _exclusive(files.root() / "artifacts" / "changes.lock"):  # jobs run side by side
-        rows = list(csv.DictReader(path.read_text().splitlines())) if path.exists() else []
+        rows = (
+            list(csv.DictReader(path.read_text(encoding="utf-8").splitlines()))
+            if path.exists()
+            else []
+        )
         rows.append(dict(zip(columns, values, strict=True)))
         files.write_csv(path, columns, rows)
 
@@ -742,7 +746,9 @@ def commit() -> str | None:
 
     def git(*arguments: str) -> str:
         command = ["git", *arguments]
-        done = subprocess.run(command, cwd=files.SOURCE, capture_output=True, text=True, check=True)
+        done = subprocess.run(
+            command, cwd=files.SOURCE, capture_output=True, encoding="utf-8", check=True
+        )
         return done.stdout.strip()
 
     try:

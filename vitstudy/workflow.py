@@ -213,7 +213,11 @@ def _snakemake(
     errors, last, begun = [], deque([""], maxlen=30), False
     with _ended_with_this(
         subprocess.Popen(
-            [*command, *options], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+            [*command, *options],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            encoding="utf-8",
+            errors="replace",
         )
     ) as process:
         for line in process.stdout:

@@ -25,7 +25,7 @@ def row(profile, which, key):
 
 
 def rows_of(path):
-    with open(path, newline="") as file:
+    with open(path, encoding="utf-8", newline="") as file:
         return list(csv.DictReader(file))
 
 

@@ -168,7 +168,7 @@ def test_claims_csv_has_a_row_a_claim_and_is_written_the_same_again(row, home):
     frame = verdicts.write("cifar-cpu")
     path = home / "results/cifar-cpu/tables/claims.csv"
     before = path.read_bytes()
-    with open(path, newline="") as file:
+    with open(path, encoding="utf-8", newline="") as file:
         rows = list(csv.DictReader(file))
     assert [each["id"] for each in rows] == [claim.id for claim in CLAIMS]
     assert list(rows[0]) == verdicts.COLUMNS

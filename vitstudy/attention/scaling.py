@@ -208,7 +208,7 @@ def peak_bytes(call: Callable, device: str = "cpu") -> int:
     with tempfile.TemporaryDirectory() as folder:
         trace = Path(folder) / "trace.json"
         profiler.export_chrome_trace(str(trace))
-        events = json.loads(trace.read_text())["traceEvents"]
+        events = json.loads(trace.read_text(encoding="utf-8"))["traceEvents"]
     events = [event for event in events if event.get("name") == "[memory]"]
     sizes = [event["args"]["Bytes"] for event in sorted(events, key=lambda each: each["ts"])]
     return int(np.cumsum([0, *sizes]).max())

@@ -190,7 +190,7 @@ def refresh(*, made_here: bool = True) -> None:
     summary = files.read_json(scales.SUMMARY)
     if summary is None:
         raise UserError(f"{scales.SUMMARY} is absent or damaged: git checkout it")
-    text = path().read_text()
+    text = path().read_text(encoding="utf-8")
     files.write(path(), text.replace(made_part(text), render(summary)))
     shown = findings.shown_profile()
     titles = [data.spec(dataset).title for dataset in profiles.get(shown).datasets]

@@ -37,7 +37,11 @@ def build(profile: str) -> Path:
         files.write(source / "generated" / "run.md", _run(profile))
         command = [sys.executable, "-m", "sphinx", "-q", "-j", "auto", "-b", "html"]
         done = subprocess.run(
-            [*command, str(source), str(pages)], capture_output=True, text=True, check=False
+            [*command, str(source), str(pages)],
+            capture_output=True,
+            encoding="utf-8",
+            errors="replace",
+            check=False,
         )
         if done.returncode:
             raise UserError(f"Sphinx could not build the site: {done.stderr.strip()[-500:]}")
