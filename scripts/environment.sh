@@ -51,6 +51,8 @@ find_python() {
                 python_base=${info#* }
                 python_version=${info%% *}
                 python_version=${python_version%.*}
+                "$name" -I -S -c 'import fcntl' 2>/dev/null ||
+                    die "vitstudy runs on Linux, macOS and WSL: this system has no locks on files (fcntl)"
                 return
                 ;;
         esac

@@ -260,6 +260,7 @@ def rank(weights, references, limits, top1: float, rows: int) -> None:
 @click.option("--if-measured", is_flag=True, help="Do nothing where there is nothing to show.")
 def notebook(name: str, profile: str, output: Path | None, parameters, if_measured: bool) -> None:
     """Run the notebook NAME on PROFILE from a clean kernel, into a copy."""
+    files.repository()
     from vitstudy import graph, notebooks, profiles
 
     profiles.get(profile)
@@ -277,6 +278,7 @@ def notebook(name: str, profile: str, output: Path | None, parameters, if_measur
 @click.option("--all", "every_tier", is_flag=True, help="Tell what failed of every method's cells.")
 def site(profile: str, every_tier: bool) -> None:
     """Build site/ from the executed notebooks of PROFILE and the committed results on CIFAR."""
+    files.repository()
     from vitstudy import profiles
 
     profiles.get(profile)
@@ -293,6 +295,7 @@ def reproduce(arguments: tuple[str, ...]) -> None:
 
     With --all also the methods that the profile computes only when they are asked for.
     """
+    files.repository()
     from vitstudy import workflow
 
     rest = list(arguments)
@@ -318,6 +321,7 @@ def bands(seeds: str, sets: str, anew: bool) -> None:
 
     What was computed before and is still true is not computed again.
     """
+    files.repository()
     from vitstudy.report import bands
 
     numbers = seeds.split(",")
@@ -347,6 +351,7 @@ def portability(profile: str) -> None:
 @main.command("check-notebooks")
 def check_notebooks() -> None:
     """Run the committed notebooks again and compare what must not change (nbval); judge bands."""
+    files.repository()
     from vitstudy import notebooks
 
     sys.exit(notebooks.check([notebooks.path(name) for name in notebooks.names()]))
@@ -363,6 +368,7 @@ def refresh(from_records: bool) -> None:
 
     What is of the digits needs their study, made from nothing in this folder.
     """
+    files.repository()
     from vitstudy import notebooks
     from vitstudy.report import readme
 

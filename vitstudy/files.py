@@ -8,15 +8,37 @@ import json
 import os
 from pathlib import Path
 
+from vitstudy.errors import UserError
+
 SOURCE = Path(__file__).resolve().parent
 """The package's own folder."""
 REPOSITORY = SOURCE.parent
-"""Where the notebooks, the site's pages and the pinned versions are."""
+"""Where the notebooks, the site's pages and the pinned versions are, if the package lies there."""
+
+
+def in_repository() -> bool:
+    """Whether the package lies in the study's repository, and not among installed packages."""
+    return (REPOSITORY / "Snakefile").is_file() and (REPOSITORY / "notebooks").is_dir()
+
+
+def repository() -> Path:
+    """The repository; raises UserError where the package is installed without it."""
+    if not in_repository():
+        raise UserError(
+            "this needs the study's repository, its notebooks and pages, and vitstudy is installed "
+            "without it: clone the repository and run ./run_all.sh there"
+        )
+    return REPOSITORY
 
 
 def root() -> Path:
-    """The repository, or `$VITSTUDY_HOME`: results, artifacts, figures and site lie below it."""
-    return Path(os.environ.get("VITSTUDY_HOME") or REPOSITORY).resolve()
+    """The folder below which results, artifacts, figures and the site lie.
+
+    `$VITSTUDY_HOME`, else the repository; of a package that is installed without it, the folder in
+    which it is used.
+    """
+    home = os.environ.get("VITSTUDY_HOME")
+    return Path(home or (REPOSITORY if in_repository() else Path.cwd())).resolve()
 
 
 def results(profile: str) -> Path:

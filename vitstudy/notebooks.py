@@ -22,7 +22,7 @@ JUDGE = "VITSTUDY_JUDGE"
 
 
 def folder() -> Path:
-    return files.REPOSITORY / "notebooks"
+    return files.repository() / "notebooks"
 
 
 def names() -> list[str]:

@@ -10,7 +10,6 @@ from __future__ import annotations
 import ast
 import contextlib
 import csv
-import fcntl
 import fnmatch
 import hashlib
 import importlib
@@ -32,6 +31,11 @@ from pathlib import Path
 
 import numpy as np
 
+try:
+    import fcntl
+except ModuleNotFoundError:  # Windows: what needs a lock says so
+    fcntl = None
+
 from vitstudy import data, files, methods, profiles
 from vitstudy.errors import TrainingFailed, UserError, to_mend, unknown
 from vitstudy.record import SCHEMA, Record, problem
@@ -40,6 +44,7 @@ log = logging.getLogger(__name__)
 
 MOST_WATTS = 1_000
 """Of a processor: how soon an energy counter may have started again more than once."""
+UNSUPPORTED = "vitstudy runs on Linux, macOS and WSL: this system has no locks on files (fcntl)"
 OTHER_PREDICTIONS = "its predictions file is damaged"
 LIKELIEST = 5
 """Classes kept of every test image's prediction."""
@@ -704,6 +709,8 @@ def _exclusive(path: Path, waiting: str = "") -> Iterator[None]:
 
     The lock is the kernel's and dies with its process.
     """
+    if fcntl is None:
+        raise UserError(UNSUPPORTED)
     path.parent.mkdir(parents=True, exist_ok=True)
     with open(path, "w", encoding="utf-8") as file:
         try:

@@ -1,0 +1,81 @@
+"""The package installed without its repository, and on a system that it does not run on."""
+
+import os
+import shutil
+import subprocess
+import sys
+
+import pytest
+
+from vitstudy import files
+
+RUN = [sys.executable, "-m", "vitstudy"]
+
+
+@pytest.fixture(scope="module")
+def site_packages(tmp_path_factory):
+    """A folder that holds the package as an installation has it, and nothing else of the study."""
+    folder = tmp_path_factory.mktemp("site-packages")
+    shutil.copytree(files.SOURCE, folder / "vitstudy", ignore=shutil.ignore_patterns("__pycache__"))
+    return folder
+
+
+def call(site_packages, where, *arguments, code=""):
+    environment = {**os.environ, "PYTHONPATH": str(site_packages), "PYTHONDONTWRITEBYTECODE": "1"}
+    environment.pop("VITSTUDY_HOME", None)
+    command = [sys.executable, "-c", code] if code else [*RUN, *arguments]
+    return subprocess.run(
+        command, cwd=where, env=environment, capture_output=True, encoding="utf-8", check=False
+    )
+
+
+def listing(folder) -> set[str]:
+    return {str(path.relative_to(folder)) for path in folder.rglob("*")}
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("notebook", "00_baselines"),
+        ("site",),
+        ("reproduce",),
+        ("check-notebooks",),
+        ("refresh",),
+        ("bands",),
+    ],
+    ids=lambda each: each[0],
+)
+def test_what_needs_the_repository_says_so_in_one_line(site_packages, tmp_path, arguments):
+    before = listing(site_packages)
+    done = call(site_packages, tmp_path, *arguments)
+    assert done.returncode == 2
+    (line,) = done.stderr.splitlines()
+    assert line.startswith("error: this needs the study's repository")
+    assert listing(tmp_path) == set() and listing(site_packages) == before
+
+
+def test_a_cell_that_is_run_elsewhere_lies_where_it_was_run(site_packages, tmp_path):
+    before = listing(site_packages)
+    code = "from vitstudy import files; print(files.root())"
+    assert call(site_packages, tmp_path, code=code).stdout.strip() == str(tmp_path.resolve())
+    assert call(site_packages, tmp_path, "list", "methods").returncode == 0
+    done = call(site_packages, tmp_path, "rank", "--rows", "1")
+    assert (done.returncode, len(done.stderr.splitlines())) == (2, 1)  # nothing is counted here yet
+    assert listing(site_packages) == before
+
+
+def test_a_system_without_locks_is_told_which_systems_are_supported(home):
+    code = (
+        "import sys; sys.modules['fcntl'] = None; sys.argv[0] = 'vitstudy'\n"
+        "from vitstudy.cli import main; main()"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code, "run", "smoke/digits/vanilla"],
+        env={**os.environ, "VITSTUDY_HOME": str(home)},
+        capture_output=True,
+        encoding="utf-8",
+        check=False,
+    )
+    assert done.returncode == 2
+    assert "vitstudy runs on Linux, macOS and WSL" in done.stderr.splitlines()[-1]
+    assert "Traceback" not in done.stderr
