@@ -2,6 +2,7 @@
 
 import errno
 import re
+from numbers import Integral
 
 FULL = re.compile(r"No space left on device|Disk quota exceeded|os error 28\b")
 """How a full disk is told, by the system or by a library in its own words."""
@@ -30,6 +31,15 @@ class NotebookFailed(Exception):
 def unknown(kind: str, name: str, valid) -> UserError:
     """The error for a name that is none of `valid`."""
     return UserError(f"unknown {kind} {name!r}; valid: {', '.join(map(str, valid))}")
+
+
+def check_bits(bits: object, lowest: int = 2) -> None:
+    """Raise UserError unless `bits`, which a reader turns, is a whole number from `lowest` to 16.
+
+    More would make a list of 2^bits values before anything else could complain.
+    """
+    if isinstance(bits, bool) or not isinstance(bits, Integral) or not lowest <= bits <= 16:
+        raise UserError(f"bits={bits!r}: valid are whole numbers from {lowest} to 16")
 
 
 def to_mend(error: Exception) -> str | None:

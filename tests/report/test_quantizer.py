@@ -1,8 +1,9 @@
 import numpy as np
 import pytest
+import torch
 
 from vitstudy.errors import UserError
-from vitstudy.report import quantizer
+from vitstudy.report import ptq, qat, quantizer, survey_schematics
 from vitstudy.study import Cell
 
 
@@ -71,3 +72,25 @@ def test_the_description_has_every_tensor(found):
     described = quantizer.describe(found)
     assert list(described["tensor"]) == list(quantizer.TITLES.values())
     assert described["shape"][0] == "16 × 12"
+
+
+@pytest.mark.parametrize("bits", [40, 17, 0, -1, "4", 4.0, True, None])
+def test_a_knob_that_is_turned_too_far_is_one_line(bits):
+    values = torch.linspace(-1, 1, 20)
+    told = "valid are whole numbers from"
+    for turn in (
+        lambda: quantizer.worked_example([1.0], bits, symmetric=True),
+        lambda: quantizer.staircase(-1, 1, bits),
+        lambda: quantizer.levels(values, bits),
+        lambda: quantizer.calibrations(values, bits),
+        lambda: quantizer.sqnr(values, (-1, 1), bits, symmetric=True),
+        lambda: ptq.levels(0.5, bits),
+        lambda: ptq.quantized(values.numpy(), 0.5, bits),
+        lambda: ptq.levels_of_channels(values.numpy(), values.numpy() + 1, bits),
+        lambda: qat.gradients(bits),
+        lambda: qat.worked_example([1.0], 0.5, bits),
+        lambda: qat.noise_against_rounding(values, (bits,)),
+        lambda: survey_schematics.quantization(values[None].numpy(), 0.1, bits, "a"),
+    ):
+        with pytest.raises(UserError, match=told):
+            turn()

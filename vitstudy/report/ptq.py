@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from vitstudy import data, methods, profiles, statistics, study
-from vitstudy.errors import UserError
+from vitstudy.errors import UserError, check_bits
 from vitstudy.quantization import figure1, fq_vit, uniform
 from vitstudy.report import baseline, tables
 from vitstudy.study import Cell
@@ -323,6 +323,7 @@ def timms(found: dict[str, np.ndarray]) -> dict[str, str]:
 
 def levels(greatest: float, bits: int) -> dict[str, np.ndarray]:
     """The values that attention maps in [0, greatest] can take, by quantizer; at most 2^bits."""
+    check_bits(bits, lowest=1)
     codes = torch.arange(2**bits, dtype=torch.float64)
     return {
         "uniform": (codes * _scale(greatest, bits)).numpy(),
@@ -337,6 +338,7 @@ def _scale(greatest: float, bits: int) -> Tensor:
 
 def quantized(values: np.ndarray, greatest: float, bits: int) -> dict[str, np.ndarray]:
     """Attention values as each quantizer of `bits` bits gives them back, by quantizer."""
+    check_bits(bits, lowest=1)
     x, scale = torch.from_numpy(values).double(), _scale(greatest, bits)
     codes, _ = fq_vit.log2_quantize(x, bits)
     return {
@@ -370,5 +372,6 @@ def attention_error(values: np.ndarray, greatest: float, bits: tuple[int, ...]) 
 
 def levels_of_channels(low: np.ndarray, high: np.ndarray, bits: int) -> tuple[int, int]:
     """Levels that the narrowest and the widest channel use of one grid for all; (D,) each."""
+    check_bits(bits, lowest=1)
     steps = (high - low) / ((high.max() - low.min()) / (2**bits - 1))
     return int(np.floor(steps.min())) + 1, int(np.floor(steps.max())) + 1

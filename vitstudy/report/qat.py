@@ -9,6 +9,7 @@ import pandas as pd
 import torch
 
 from vitstudy import methods, profiles, study
+from vitstudy.errors import check_bits
 from vitstudy.quantization import diffq, lsq
 from vitstudy.quantization.uniform import quantization_range
 from vitstudy.report import tables
@@ -32,6 +33,7 @@ def worked_example(values: list[float], step: float, bits: int) -> dict:
 
     Float64; the gradient by the step without its scale.
     """
+    check_bits(bits)
     x = torch.tensor(values, dtype=torch.float64, requires_grad=True)
     s = torch.tensor(step, dtype=torch.float64, requires_grad=True)
     y = lsq.learned_step(x, s, bits, signed=True)
@@ -48,6 +50,7 @@ def worked_example(values: list[float], step: float, bits: int) -> dict:
 
 def gradients(bits: int, count: int = 2_001) -> dict[str, np.ndarray]:
     """Over v = r / s: LSQ's output q, its gradient by s and by r, all (count,); signed."""
+    check_bits(bits)
     q_min, q_max = quantization_range(bits, signed=True)
     v = torch.linspace(q_min - 1.5, q_max + 1.5, count, dtype=torch.float64, requires_grad=True)
     s = torch.ones_like(v, requires_grad=True)
@@ -64,6 +67,7 @@ def noise_against_rounding(weight: torch.Tensor, bits: tuple[int, ...]) -> pd.Da
     """
     rows = []
     for width in bits:
+        check_bits(width)
         levels, low, high = diffq.uniform_levels(weight, width)
         step = float(high - low) / (2**width - 1)
         errors = {"rounding": diffq.from_levels(levels, width, low, high) - weight}

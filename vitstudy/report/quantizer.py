@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from vitstudy import profiles
-from vitstudy.errors import UserError
+from vitstudy.errors import UserError, check_bits
 from vitstudy.quantization import uniform
 from vitstudy.study import Cell
 
@@ -65,6 +65,7 @@ def describe(found: dict[str, Tensor]) -> pd.DataFrame:
 
 def worked_example(values: list[float], bits: int, symmetric: bool) -> dict:
     """Eq. 1-3 by hand and by the library: scale, both zero points, integers, values again."""
+    check_bits(bits)
     r = torch.tensor(values, dtype=torch.float64)
     params = uniform.choose_params(*uniform.min_max(r), bits, symmetric=symmetric, signed=symmetric)
     q = uniform.quantize(r, params)
@@ -81,6 +82,7 @@ def worked_example(values: list[float], bits: int, symmetric: bool) -> dict:
 
 def staircase(low: float, high: float, bits: int) -> tuple[np.ndarray, dict[str, np.ndarray]]:
     """Inputs a little beyond [low, high] and what each scheme makes of them, all (N,)."""
+    check_bits(bits)
     room = (high - low) / 5
     inputs = torch.linspace(low - room, high + room, 2_001)
     outputs = {
@@ -96,6 +98,7 @@ def _params(limits, bits: int, symmetric: bool, axis: int | None = None) -> unif
 
 def levels(values: Tensor, bits: int) -> dict[str, np.ndarray]:
     """The values that each scheme can say, of the min/max range; at most 2^bits of them."""
+    check_bits(bits)
     found = {}
     for name, symmetric in SCHEMES.items():
         params = _params(uniform.min_max(values), bits, symmetric)
@@ -107,6 +110,7 @@ def levels(values: Tensor, bits: int) -> dict[str, np.ndarray]:
 
 def sqnr(values: Tensor, limits, bits: int, symmetric: bool, axis: int | None = None) -> float:
     """Decibels of `values` over their quantization error, for the clipping range `limits`."""
+    check_bits(bits)
     params = _params(limits, bits, symmetric, axis)
     return uniform.sqnr_db(values, uniform.fake_quantize(values, params))
 
@@ -131,6 +135,7 @@ def error_against_bits(found: dict[str, Tensor], bits: tuple[int, ...] = BITS) -
 
 def calibrations(values: Tensor, bits: int, symmetric: bool = False) -> dict[str, tuple]:
     """Clipping ranges (low, high) of `values` by min/max, by two percentiles and by least MSE."""
+    check_bits(bits)
     found = {
         "min/max": uniform.min_max(values),
         "99.9 % percentile": uniform.percentile(values, fraction=0.999),

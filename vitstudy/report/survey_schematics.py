@@ -9,6 +9,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import FancyArrowPatch, FancyBboxPatch
 
+from vitstudy.errors import check_bits
 from vitstudy.report import style
 
 PLAIN, DATA, QUADRATIC, TRAINED = "#eef2f7", "#ffffff", "#f6c9b8", "#dcefe3"
@@ -131,6 +132,7 @@ def quantization(values: np.ndarray, step_size: float, bits: int, name: str) -> 
 
     `values` (R, C); a corner of it is shown in numbers, all of it as histograms.
     """
+    check_bits(bits)
     low, high = -(2 ** (bits - 1)), 2 ** (bits - 1) - 1
     codes = np.clip(np.round(values / step_size), low, high).astype(int)
     figure = style.figure(height=4.4)
