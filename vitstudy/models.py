@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import importlib
 import json
-import os
 from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
@@ -21,7 +20,7 @@ from safetensors.torch import save as to_bytes
 from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
 
-from vitstudy import files
+from vitstudy import files, weights
 from vitstudy.errors import UserError
 from vitstudy.profiles import Architecture
 
@@ -82,28 +81,11 @@ def pretrained(
 ) -> VisionTransformer:
     """timm's pretrained weights in a ViT with a new head, in the structure that `build` gives it.
 
-    They come from `$VITSTUDY_WEIGHTS/<timm name>.safetensors` where that is set, else from timm's
-    hub. Raises UserError where neither has them.
+    Raises UserError where `weights.timm_model` does.
     """
-    import timm
-
-    name, folder = architecture.timm_name, os.environ.get("VITSTUDY_WEIGHTS")
-    source = {"pretrained": True}
-    if folder:
-        file = files.root() / Path(folder).expanduser() / f"{name}.safetensors"
-        if not file.is_file():
-            raise UserError(f"VITSTUDY_WEIGHTS={folder} holds no {name}.safetensors")
-        source["pretrained_cfg_overlay"] = {"file": str(file)}
-    try:
-        weights = timm.create_model(name, num_classes=num_classes, in_chans=channels, **source)
-    except (OSError, RuntimeError) as error:
-        raise UserError(
-            f"timm's weights of {name} could not be had ({str(error).splitlines()[0][:80]}): put "
-            f"{name}.safetensors into a folder and name it in VITSTUDY_WEIGHTS, or run with a "
-            "network; the profile 'digits' needs no weights"
-        ) from error
+    pretrained = weights.timm_model(architecture.timm_name, num_classes, channels)
     model = build(architecture, num_classes, channels)
-    model.load_state_dict(weights.state_dict())
+    model.load_state_dict(pretrained.state_dict())
     return model
 
 

@@ -11,7 +11,7 @@ from timm.models.swin_transformer import SwinTransformer
 from timm.models.vision_transformer import Attention
 from torch import nn
 
-from vitstudy import data, models, profiles
+from vitstudy import data, models, profiles, weights
 from vitstudy.context import Context
 from vitstudy.errors import UserError
 from vitstudy.quantization import figure1
@@ -93,10 +93,11 @@ def test_timms_models_are_drawn_from_a_folder_of_weights(pretrained_context, tmp
     stand_in = timm.create_model(TINY, num_classes=1_000)
     save_file(stand_in.state_dict(), tmp_path / f"{TINY}.safetensors")
     monkeypatch.setenv("VITSTUDY_WEIGHTS", str(tmp_path))
-    loaded = figure1.pretrained(TINY, channels=3)
+    loaded = weights.timm_model(TINY, 0, 3).eval()
     assert torch.equal(loaded.blocks[0].attn.qkv.weight, stand_in.blocks[0].attn.qkv.weight)
-    assert not loaded.training
-    own = figure1.pretrained(TINY, 1)  # a network with what is asked for: patches of one channel
+    own = weights.timm_model(
+        TINY, 0, 1
+    ).eval()  # a network with what is asked for: patches of one channel
     found = figure1.observe(pretrained_context, own)
     for part in ("norm_min", "norm_max", "attention", "attention_max"):
         np.testing.assert_array_equal(found[f"{part}__{TINY}"], found[f"{part}__vanilla"])
@@ -125,4 +126,4 @@ def test_weights_that_are_not_there_are_said_and_the_rest_is_drawn(
         assert name in reason and "\n" not in reason
         assert ("holds no" if given else "no network") in reason
     with pytest.raises(UserError):
-        figure1.pretrained(figure1.SWIN_B, 3)
+        weights.timm_model(figure1.SWIN_B, 0, 3)

@@ -6,16 +6,14 @@ After Lin et al., FQ-ViT, IJCAI 2022, who drew timm's Swin-B (left) and ViT-L (r
 from __future__ import annotations
 
 import logging
-import os
 from collections.abc import Callable
 from contextlib import contextmanager
-from pathlib import Path
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-from vitstudy import files
+from vitstudy import weights
 from vitstudy.context import Context
 from vitstudy.errors import UserError
 
@@ -40,35 +38,13 @@ def observe(context: Context, model: nn.Module) -> dict[str, np.ndarray]:
         return found
     for name, side in ((SWIN_B, norm_range), (VIT_L, attention)):
         try:
-            published = pretrained(name, context.data.spec.channels)
+            published = weights.timm_model(name, 0, context.data.spec.channels).eval()
         except UserError as error:
             log.warning("Figure 1 is drawn without %s: %s", name, error)
             found[f"absent__{name}"] = np.array(str(error))
         else:
             found |= side(context, published, name)
     return found
-
-
-def pretrained(name: str, channels: int) -> nn.Module:
-    """timm's model `name` without its head, its weights looked for as `models.pretrained` does.
-
-    Raises UserError where they cannot be had.
-    """
-    import timm
-
-    folder, source = os.environ.get("VITSTUDY_WEIGHTS"), {}
-    if folder:
-        file = files.root() / Path(folder).expanduser() / f"{name}.safetensors"
-        if not file.is_file():
-            raise UserError(f"VITSTUDY_WEIGHTS={folder} holds no {name}.safetensors")
-        source = {"pretrained_cfg_overlay": {"file": str(file)}}
-    try:
-        return timm.create_model(
-            name, pretrained=True, num_classes=0, in_chans=channels, **source
-        ).eval()
-    except (OSError, RuntimeError) as error:
-        line = str(error).splitlines()[0][:80]
-        raise UserError(f"timm's weights of {name} could not be had ({line})") from error
 
 
 def norm_range(context: Context, model: nn.Module, name: str) -> dict[str, np.ndarray]:
