@@ -1,6 +1,7 @@
 """How Sphinx builds the site; `python -m vitstudy site PROFILE` calls it."""
 
 import json
+import sys
 from pathlib import Path
 
 from docutils import nodes
@@ -8,12 +9,14 @@ from latex2mathml.converter import convert
 
 from vitstudy import __version__
 
+sys.modules.setdefault("rfc3987_syntax", None)  # as notebooks.skip_iri_grammars: seconds less
+
 project = "vitstudy"
 author = "The vitstudy authors"
 copyright = "2026, the vitstudy authors"
 release = __version__
 extensions = ["myst_nb"]
-exclude_patterns = ["_build"]
+exclude_patterns = ["_build", "generated"]
 
 nb_execution_mode = "off"  # the notebooks come executed
 nb_merge_streams = True
@@ -29,14 +32,15 @@ html_css_files = ["site.css"]
 html_js_files = ["datatables.js"]
 html_math_renderer = "mathml"
 html_show_sourcelink = False
+html_copy_source = False
 html_theme_options = {
     "navigation_with_keys": False,
     "show_prev_next": True,
-    "secondary_sidebar_items": {"**": ["page-toc"], "index": [], "run": []},
+    "secondary_sidebar_items": {"notebooks/*": ["page-toc"], "results/*": [], "*": []},
     "navbar_center": [],
     "show_toc_level": 2,
 }
-html_sidebars = {"**": ["globaltoc.html"], "index": []}
+html_sidebars = {"**": ["globaltoc.html"]}
 
 
 def _math(self, node, display):

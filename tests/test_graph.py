@@ -4,7 +4,7 @@ from graphlib import TopologicalSorter
 
 import pytest
 
-from vitstudy import graph, methods, profiles, study
+from vitstudy import files, graph, job, methods, profiles, study
 from vitstudy.errors import UserError
 
 
@@ -33,6 +33,11 @@ def test_cell_jobs_wait_for_the_jobs_of_their_parents():
     assert all(len(cells) == 1 for cells in jobs.values())
     assert graph.before(jobs, "digits-dynamic-seed0") == ["digits-vanilla-seed0"]
     assert graph.before(jobs, "digits-vanilla-seed0") == []
+
+
+def test_jobs_of_every_tier_hold_what_the_profile_leaves_out():
+    every = {cell for cells in graph.jobs("digits", every_tier=True).values() for cell in cells}
+    assert every == set(study.cells("digits", left_out=True)) > set(study.cells("digits"))
 
 
 def test_unknown_group_names_the_valid_ones():
@@ -98,3 +103,52 @@ def test_shown_from_records_cells_and_speed_are_not_asked_for(stamped, tmp_path,
     (tmp_path / "results/smoke/speed.json").unlink()
     graph.clear_stale("smoke", {}, ["a"])
     assert {path.name for path in stamped.iterdir()} == {*CELLS, "speed", "notebook-a", "site"}
+
+
+@pytest.mark.parametrize(
+    ("failed", "taken"),
+    [
+        ("notebook-a", {"notebook-a", "site"}),
+        ("survey", {"survey", "notebook-09_eer_survey", "site"}),
+        ("speed", {"speed", "notebook-a", "notebook-09_eer_survey", "site"}),
+        (CELLS[0], {CELLS[0], "speed", "notebook-a", "notebook-09_eer_survey", "site"}),
+        ("site", {"site"}),
+    ],
+)
+def test_what_failed_is_tried_again_with_what_follows_from_it_and_nothing_else(
+    stamped, failed, taken
+):
+    for name in ("survey", "notebook-09_eer_survey"):
+        (stamped / name).touch()
+    graph.executed("smoke", "09_eer_survey").touch()
+    files.write(job.folder("smoke") / failed, "ValueError: no\n")
+    graph.clear_stale("smoke", graph.jobs("smoke"), ["a", "09_eer_survey"])
+    there = {*CELLS, "survey", "speed", "notebook-a", "notebook-09_eer_survey", "site"}
+    assert {path.name for path in stamped.iterdir()} == there - taken
+    assert job.failures("smoke") == {}
+
+
+def test_missing_names_failed_cells_and_jobs_with_the_reason_and_what_has_no_record(stamped):
+    cells = graph.jobs("smoke")
+    name, first = next((name, each[0]) for name, each in cells.items() if len(each) > 1)
+    study.fail(first, "loss is nan")
+    files.write(job.folder("smoke") / f"cells-{name}", "killed by SIGKILL\n")
+    files.write(job.folder("smoke") / "notebook-03_qat", "cell 5: ValueError: b\n")
+    found = graph.missing("smoke")
+    assert found[str(first)] == "loss is nan"
+    assert found["notebook 03_qat"] == "cell 5: ValueError: b"
+    assert found[f"cells {name}"].startswith("killed by SIGKILL; without a record: smoke/")
+    assert str(first) not in found[f"cells {name}"]
+    assert str(cells[name][1]) in found[f"cells {name}"]
+
+
+def test_whole_is_only_what_has_every_product(stamped):
+    cells = study.cells("smoke")
+    assert graph.unmade("smoke", cells, ["a"]) == ["records"]
+    assert graph.unmade("smoke", [], ["a"]) == []
+    (stamped / "site").unlink()
+    graph.executed("smoke", "a").unlink()
+    (stamped / "speed").unlink()
+    assert graph.unmade("smoke", cells, ["a"]) == ["records", "speeds", "notebooks", "site"]
+    files.write(job.folder("smoke") / "notebook-a", "no\n")
+    assert "notebooks" not in graph.unmade("smoke", cells, ["a"])

@@ -3,6 +3,7 @@
 import json
 import os
 import random
+import re
 import signal
 import subprocess
 import sys
@@ -10,7 +11,8 @@ import time
 
 import pytest
 
-from vitstudy import graph, study
+from vitstudy import files, graph, job, notebooks, study, workflow
+from vitstudy.errors import UserError
 from vitstudy.record import TIMES
 
 
@@ -56,12 +58,13 @@ def test_everything_is_made_and_the_end_says_where_it_is(whole):
     lines = printed.splitlines()
     for kind, place in (
         ("records", "results/smoke/records.csv"),
-        ("tables", "results/smoke/tables"),
+        ("tables", "results/smoke/tables/table1.md"),
         ("figures", "figures/smoke"),
         ("site", "site/index.html"),
     ):
         assert (home / place).exists()
-        assert any(kind in line and place in line for line in lines[-4:])
+        assert any(kind in line and place in line for line in lines[-7:])
+    assert any("next" in line and "jupyter" in line for line in lines[-2:])
     assert {path.name for path in (home / "results/smoke/tables").iterdir()} >= {
         "table1.csv",
         "table1.md",
@@ -176,3 +179,157 @@ def test_config_of_the_user_is_added_and_a_dry_run_shows_every_cell_as_a_job(tmp
         line.split() for line in printed.splitlines()
     ]
     assert not (tmp_path / "results").exists()
+
+
+# In this process, with what Snakemake would do in its place.
+
+
+@pytest.fixture
+def ended(home, monkeypatch, caplog):
+    """Let Snakemake end well having done what is given; the exit code and the lines."""
+    caplog.set_level("INFO", logger="vitstudy")
+
+    def end(*arguments, does=lambda: None, **options):
+        caplog.clear()
+        monkeypatch.setattr(workflow, "_snakemake", lambda *_: does() or 0)
+        code = workflow.reproduce(*arguments, **options)
+        return code, [record.getMessage() for record in caplog.records]
+
+    return end
+
+
+def make_whole():
+    """What a whole run of `smoke` leaves, as far as the end looks at it."""
+    for cell in study.cells("smoke"):
+        record = study._blank(cell, {}, "done")
+        files.write_json(cell.record_path, record.to_json())
+    names = notebooks.shown("smoke")
+    for name in ("speed", "site", *(f"notebook-{name}" for name in names)):
+        files.write(graph.stamps("smoke") / name, "")
+    for name in names:
+        files.write(graph.executed("smoke", name), "{}")
+    files.write(graph.site_profile(), "smoke\n")
+    files.write(files.root() / "site" / "index.html", "")
+    files.write(files.results("smoke") / "tables" / "table1.md", "")
+
+
+def test_end_of_nothing_made_names_nothing_and_leaves_no_duration(ended):
+    code, lines = ended("smoke", False, ["--touch"])
+    assert code == 0
+    (line,) = lines
+    assert line.startswith("ended after 0 min 0")
+    assert line.endswith("of smoke not made: records, speeds, notebooks, site")
+    assert not workflow.duration_path("smoke").exists()
+
+
+def test_end_of_a_whole_run_from_nothing_is_done_and_only_what_is_there_is_named(ended):
+    code, lines = ended("smoke", False, [], does=make_whole)
+    assert code == 0
+    assert lines[0].startswith("done in")
+    assert lines[1:3] == ["tables   results/smoke/tables/table1.md", "site     site/index.html"]
+    assert lines[3].startswith("next ")
+    duration = workflow.duration_path("smoke")
+    assert files.read_json(duration)["seconds"] >= 0
+    duration.unlink()
+    assert ended("smoke", False, [])[1][0].startswith("done in")
+    assert not duration.exists()
+
+
+def test_what_failed_is_said_last_and_the_exit_code_is_1(ended):
+    first = study.cells("smoke")[0]
+
+    def fail():
+        make_whole()
+        study.fail(first, "loss is nan")
+        files.write(job.folder("smoke") / "notebook-03_qat", "cell 5: ValueError: b\n")
+
+    code, lines = ended("smoke", False, [], does=fail)
+    assert code == 1
+    assert lines[-3:] == [
+        f"failed: {first}: loss is nan",
+        "failed: notebook 03_qat: cell 5: ValueError: b",
+        "2 failed; all else is made, and the next run tries them again",
+    ]
+    assert not workflow.duration_path("smoke").exists()
+
+
+def test_number_outside_its_band_is_a_line_and_no_failure(ended):
+    entry = {"name": "SQNR of x", "value": -0.57, "low": 2.9, "high": 13.0, "made_on": "a CPU"}
+    folder = files.results("smoke") / "outside"
+    files.write_json(folder / "02_ptq_fqvit.json", [entry, {"name": "half an entry"}])
+    files.write(folder / "03_qat.json", "[{")
+    make_whole()
+    code, lines = ended("smoke", False, [])
+    assert code == 0
+    said = "outside its band: 02_ptq_fqvit: SQNR of x: -0.57, band 2.9 to 13 (made on a CPU)"
+    assert [line for line in lines if "outside" in line] == [said]
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--cores", "0"], "--cores 0: valid are whole numbers of at least 1, and all"),
+        (["--cores=0"], "--cores 0: valid"),
+        (["-c0"], "--cores 0: valid"),
+        (["--cores", "-1"], "--cores -1: valid"),
+        (["--cores", "x"], "--cores x: valid"),
+        (["-j", "0"], "--jobs 0: valid"),
+        (["--max-threads", "0"], "--max-threads 0: valid"),
+        (["--cores"], "expected one argument"),
+        (["--until", "nope"], "unknown rule 'nope'; valid: all, cells, speed, survey"),
+        (["-O", "site", "nope"], "unknown rule 'nope'"),
+    ],
+)
+def test_option_that_waits_for_ever_or_is_passed_over_in_silence_is_one_line(
+    home, options, message
+):
+    with pytest.raises(UserError, match=message):
+        workflow.reproduce("smoke", False, options)
+
+
+@pytest.mark.parametrize(
+    ("options", "looks"),
+    [
+        (["-n"], True),
+        (["-np"], True),
+        (["--dry-run"], True),
+        (["--summary", "--cores", "2"], True),
+        (["--forceall", "--cores", "all"], False),
+        (["--until", "survey", "-F"], False),
+        (["--touch"], False),
+        (["results/smoke/stamps/survey"], False),
+    ],
+)
+def test_options_that_only_look_are_told_from_those_that_make(options, looks):
+    assert workflow._check(options) is looks
+
+
+@pytest.mark.parametrize(
+    ("said", "message"),
+    [
+        ("No rule to produce cifar (if you use input", "unknown target 'cifar'; valid: all, cells"),
+        ("ValueError: Invalid config definition: x", "^Invalid config definition: x; valid: see"),
+        ("Error: profile directory given", "^profile directory given; valid: see"),
+    ],
+)
+def test_snakemakes_own_complaint_about_its_options_is_one_line(said, message):
+    assert re.search(message, workflow._of_the_options(["Traceback", "  File", said, ""]))
+
+
+def test_run_that_is_told_to_end_takes_all_that_it_started_along(tmp_path):
+    """SIGTERM reaches this process alone, not Snakemake nor its jobs."""
+    mark = tmp_path / "begun"
+    inner = f"import time; open({str(mark)!r}, 'w').write('x'); time.sleep(60)"
+    outer = f"import subprocess, sys; subprocess.run([sys.executable, '-c', {inner!r}])"
+    code = (
+        "import subprocess, sys; from vitstudy import workflow\n"
+        f"process = subprocess.Popen([sys.executable, '-c', {outer!r}], stdout=subprocess.PIPE)\n"
+        "with workflow._ended_with_this(process): process.stdout.read()"
+    )
+    process = subprocess.Popen([sys.executable, "-c", code], stderr=subprocess.PIPE)
+    while not mark.exists():
+        assert process.poll() is None
+        time.sleep(0.05)
+    process.terminate()
+    process.communicate(timeout=20)  # whatever it started has the pipe, too
+    assert process.returncode == 128 + signal.SIGTERM

@@ -91,7 +91,17 @@ def execute(name: str, profile: str, output: Path | None = None, **given) -> Pat
     return output
 
 
+def skip_iri_grammars() -> None:
+    """Keep jsonschema from building 38 grammars of addresses, seconds of every process's start.
+
+    Notebooks are checked against a schema that has no addresses in it; without that package
+    jsonschema leaves the check of those out.
+    """
+    sys.modules.setdefault("rfc3987_syntax", None)
+
+
 def _papermill(source: Path, output: Path, given: dict) -> None:
+    skip_iri_grammars()
     import papermill
     from nbclient.exceptions import DeadKernelError
     from papermill.exceptions import PapermillExecutionError
@@ -122,6 +132,7 @@ def refresh_one(name: str) -> None:
 
     What a run leaves in the metadata besides outputs (times, versions, widgets) is taken out.
     """
+    skip_iri_grammars()
     import nbformat
 
     with tempfile.TemporaryDirectory() as place:

@@ -110,14 +110,14 @@ def _tell_places(profile: str) -> None:
     for kind, paths in places.items():
         if made := [str(path.relative_to(files.root())) for path in paths if path.exists()]:
             log.info("%-8s %s", kind, ", ".join(made))
+    if not places["site"]:
+        return
     jupyter = Path(sys.executable).with_name("jupyter")
     if jupyter.is_relative_to(files.REPOSITORY):
         jupyter = jupyter.relative_to(files.REPOSITORY)
-    log.info(
-        "%-8s open the site's page in a browser; to explore: %s lab notebooks", "next", jupyter
-    )
+    log.info("%-8s open that page in a browser; to explore: %s lab notebooks", "next", jupyter)
     if profiles.get(profile).datasets == profiles.DIGITS:
-        log.info("%-8s the CIFAR notebooks: ./run_all.sh cifar-cpu --from-records", "")
+        log.info("%-8s more of CIFAR: ./run_all.sh cifar-cpu --from-records", "")
 
 
 def outside(profile: str) -> list[str]:
