@@ -336,7 +336,8 @@ def bands(seeds: str, sets: str, anew: bool) -> None:
 
 @main.command()
 @click.argument("profile", default="digits")
-def portability(profile: str) -> None:
+@click.option("--images", type=click.IntRange(1), help="So many of the first test images; all.")
+def portability(profile: str, images: int | None) -> None:
     """Compare PROFILE's models under this processor's instruction sets, and with records made on
     other machines: results/PROFILE/tables/portability.csv."""
     from vitstudy import profiles
@@ -344,7 +345,7 @@ def portability(profile: str) -> None:
     profiles.get(profile)
     from vitstudy import portability
 
-    written = portability.make(profile)
+    written = portability.make(profile, images)
     logging.getLogger("vitstudy").info("%s", written.relative_to(files.root()))
 
 

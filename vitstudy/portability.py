@@ -46,9 +46,9 @@ def recipe_path(profile: str) -> Path:
     return files.results(profile) / "tables" / "portability_recipe.csv"
 
 
-def make(profile: str) -> Path:
-    """Compare the profile's artifacts, first seed, and write `tables/portability.csv` and
-    `portability_recipe.csv`; where the first is.
+def make(profile: str, images: int | None = None) -> Path:
+    """Compare the profile's artifacts, first seed, on so many of the first test images, by default
+    all, and write `tables/portability.csv` and `portability_recipe.csv`; where the first is.
 
     Raises UserError where no artifact of vanilla is here, or a process fails.
     """
@@ -72,7 +72,7 @@ def make(profile: str) -> Path:
         instructions.share_data(home)
         cores = os.cpu_count() or 1
         with ThreadPoolExecutor(max(1, cores // (known.threads or cores))) as pool:
-            errors = list(pool.map(lambda name: _run(profile, name, home), sets))
+            errors = list(pool.map(lambda name: _run(profile, name, images, home), sets))
         if any(errors):
             raise UserError("; ".join(filter(None, errors)))
         rows = [row for cell in cells for row in _rows(cell, sets, home)]
@@ -134,16 +134,19 @@ def _context(cell: Cell, artifacts: dict[str, Path]) -> Context:
 # -- logits ---------------------------------------------------------------------------------------
 
 
-def _run(profile: str, name: str, home: Path) -> str:
+def _run(profile: str, name: str, images: int | None, home: Path) -> str:
     """Evaluate what lies below `home` under the set `name`; why it failed, or ""."""
     log.info("test logits of %s under %s", profile, name)
-    code = f"from vitstudy import portability; portability.evaluate({profile!r}, {name!r})"
+    code = (
+        f"from vitstudy import portability; portability.evaluate({profile!r}, {name!r}, {images})"
+    )
     error = instructions.call(code, name, home)
     return f"{name}: {error}" if error else ""
 
 
-def evaluate(profile: str, name: str) -> None:
-    """Write the test logits of every artifact below `$VITSTUDY_HOME`, as this process computes."""
+def evaluate(profile: str, name: str, images: int | None = None) -> None:
+    """Write the logits of every artifact below `$VITSTUDY_HOME`, as this process computes, of so
+    many of the first test images, by default all."""
     known = profiles.get(profile)
     for dataset in known.datasets:
         for key in METHODS:
@@ -152,7 +155,8 @@ def evaluate(profile: str, name: str) -> None:
                 context = _context(cell, {key: cell.artifact_path})
                 with training.threads(known.threads):
                     model = models.load(cell.artifact_path).requires_grad_(False)
-                    logits = context.evaluate(model, context.data.test)
+                    test = context.data.test
+                    logits = context.evaluate(model, test.head(images or len(test)))
                 place = _logits(cell, name, files.root())
                 place.parent.mkdir(parents=True, exist_ok=True)
                 np.save(place, logits.numpy())
@@ -184,7 +188,8 @@ def _rows(cell: Cell, sets: list[str], home: Path) -> list[dict]:
     made_on = record.gpu or record.cpu
     if cell.predictions_path.exists() and made_on != measure.cpu():
         sides = {"instructions": newest, "against": made_on, "of": "top probability"}
-        found = against_predictions(here, study.predictions(cell))
+        kept = {name: each[: len(here)] for name, each in study.predictions(cell).items()}
+        found = against_predictions(here, kept)
         rows.append({"what": "record", **common, **sides, **found})
     return rows
 
