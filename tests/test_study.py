@@ -345,6 +345,58 @@ def test_a_failed_training_fails_what_follows_and_no_other_cell(with_data, smoke
         assert recorded(cell, with_data) == recorded(cell, smoke_home)
 
 
+def raising(monkeypatch, error: Exception, cell: Cell = VANILLA) -> list[Cell]:
+    """Let the computing of `cell` raise `error`; the cells whose computing began, as they do."""
+    compute, begun = study._compute, []
+
+    def broken(each, parents):
+        begun.append(each)
+        if each == cell:
+            raise error
+        return compute(each, parents)
+
+    monkeypatch.setattr(study, "_compute", broken)
+    return begun
+
+
+def test_unexpected_error_in_a_cell_fails_what_follows_once_and_takes_no_other_along(
+    smoke, monkeypatch
+):
+    for cell in (VANILLA, DYNAMIC, PAIRS_DYNAMIC):
+        cell.record_path.unlink()
+    begun = raising(monkeypatch, RuntimeError("no such\nkernel"))
+    done = invoke("run", *FIRST_ROWS, "--keep-going")
+    assert done.code == 0
+    assert begun == [VANILLA, PAIRS_DYNAMIC]
+    assert study.read(VANILLA).status == "failed"
+    assert study.read(VANILLA).error.startswith("RuntimeError: no such kernel (test_study.py:")
+    assert study.read(DYNAMIC).error.startswith("vanilla failed: RuntimeError: no such kernel")
+    assert study.read(PAIRS_DYNAMIC).status == "done"
+    assert study.why_not(DYNAMIC).startswith("it failed before")
+    assert invoke("run", *FIRST_ROWS).code == 1
+
+
+def test_cell_whose_parent_is_absent_fails_at_once_where_parents_are_not_to_be_made(
+    smoke, monkeypatch
+):
+    VANILLA.record_path.unlink()
+    DYNAMIC.record_path.unlink()
+    begun = raising(monkeypatch, RuntimeError("never reached"))
+    assert invoke("run", str(DYNAMIC), "--no-parents", "--keep-going").code == 0
+    assert begun == []
+    assert study.read(DYNAMIC).error == "it starts from vanilla: not measured yet"
+
+
+@pytest.mark.parametrize(
+    "error", [UserError("mend this"), OSError(errno.ENOSPC, "No space left on device")]
+)
+def test_what_a_user_has_to_mend_stops_all_cells_and_fails_none(smoke, monkeypatch, error):
+    VANILLA.record_path.unlink()
+    raising(monkeypatch, error)
+    one_line(invoke("run", *FIRST_ROWS, "--keep-going"))
+    assert not VANILLA.record_path.exists()
+
+
 def test_a_model_whose_outputs_are_no_numbers_is_a_failed_cell(with_data, monkeypatch):
     compress = baseline.compress
 

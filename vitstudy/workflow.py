@@ -94,7 +94,8 @@ def reproduce(
     for what, reason in failed.items():
         log.error("failed: %s: %s", what, reason)
     if failed:
-        log.error("%d failed; all else is made, and the next run tries them again", len(failed))
+        rest = "" if unmade else "all else is made, and "
+        log.error("%d failed; %sthe next run tries them again", len(failed), rest)
     return 1 if failed else 0
 
 
@@ -196,10 +197,11 @@ def _take_config(options: list[str]) -> tuple[list[str], list[str]]:
 def _snakemake(
     profile: str, from_records: bool, every_tier: bool, options: list[str], looks: bool
 ) -> int:
-    command = [sys.executable, "-m", "snakemake"]
+    settings, options = _take_config(options)
+    # The user's come first: a target behind an option of several values would be one of those.
+    command = [sys.executable, "-m", "snakemake", *options]
     command += ["--snakefile", str(files.REPOSITORY / "Snakefile")]
     command += ["--directory", str(files.root())]
-    settings, options = _take_config(options)
     settings = [f"from_records={from_records}", f"all={every_tier}", *settings]
     command += ["--config", f"profile={profile}", *settings]
     # run_all.sh's lock dies with its process, Snakemake's does not; a job that was cut off is
@@ -209,11 +211,11 @@ def _snakemake(
     if not any(option.split("=")[0] in cores for option in options):
         command += ["--cores", "all"]
     if looks:
-        return subprocess.run([*command, *options], check=False).returncode
+        return subprocess.run(command, check=False).returncode
     errors, last, begun = [], deque([""], maxlen=30), False
     with _ended_with_this(
         subprocess.Popen(
-            [*command, *options],
+            command,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             encoding="utf-8",
