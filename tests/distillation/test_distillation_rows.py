@@ -37,8 +37,7 @@ def context(key, home, profile=SMOKE, **options):
 
 @pytest.mark.parametrize("dataset", SMOKE.datasets)
 @pytest.mark.parametrize("key", [*STUDENTS, "teacher", "deit-base+dynamic"])
-def test_a_cell_of_each_row_is_made_and_recorded(smoke_home, monkeypatch, key, dataset):
-    monkeypatch.setenv("VITSTUDY_HOME", str(smoke_home))
+def test_a_cell_of_each_row_is_made_and_recorded(in_smoke, key, dataset):
     record, method = study.read(cell(key, dataset)), methods.get(key)
     assert record.status == "done", record.error
     assert record.simulated is False
@@ -52,8 +51,7 @@ def test_a_cell_of_each_row_is_made_and_recorded(smoke_home, monkeypatch, key, d
         assert (record.steps, record.images_seen) == (vanilla.steps, vanilla.images_seen)
 
 
-def test_records_count_what_the_formulas_say(smoke_home, monkeypatch):
-    monkeypatch.setenv("VITSTUDY_HOME", str(smoke_home))
+def test_records_count_what_the_formulas_say(in_smoke):
     tiny = narrowed(SMOKE.architecture, round(SMOKE.architecture.width * methods.SMALL["width"]))
     shapes = {"deit-base": SMOKE.architecture, "deit-tiny": tiny, "deit-base+dynamic": None}
     for key, shape in shapes.items():
