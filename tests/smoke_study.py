@@ -9,7 +9,7 @@ from vitstudy.profiles import DIGITS
 
 VARIANTS = (
     *("lsq-w4a4", "lsq-w8", "diffq-gaussian", "small-as-diffq-finetuned", "hard"),
-    *("taylor-r0.2-cut", "taylor-r0.2", "kl-r0.2-cut", "kl-r0.2", "skip-r0.2-cut", "skip-r0.2"),
+    *("taylor-r0.2-cut", "taylor-r0.2", "kl-r0.2-cut", "kl-r0.2", "skip-r0.2"),
     *("vtp-gates-slow", "vtp-slow-r0.2-cut", "vtp-slow-r0.2"),
     *("taught", "lsq-w4+taught", "vtp-r0.2+taught", "nystrom-m32+taught"),
     *("lsq-w4-onnx", "torchao-int8"),
