@@ -1,13 +1,15 @@
-"""What the tests share: a folder of their own to compute in, and one smoke study to copy."""
+"""What the tests share: a folder of their own to compute in, one smoke study, small models."""
 
+import fcntl
 import logging
 import os
 import shutil
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+import smoke_study
 import torch
-from commands import command
 from hypothesis import HealthCheck, settings
 
 OURS = ("VITSTUDY_DATA", "VITSTUDY_WEIGHTS", "VITSTUDY_HOME", "RANK", "WORLD_SIZE")
@@ -24,7 +26,7 @@ settings.load_profile("study")
 
 
 @pytest.fixture(autouse=True)
-def home(tmp_path_factory, monkeypatch) -> Path:
+def home(tmp_path_factory, monkeypatch) -> Iterator[Path]:
     """An empty folder in which this test's results and artifacts lie, and nobody else's."""
     folder = tmp_path_factory.mktemp("home")
     for name in OURS:
@@ -40,24 +42,55 @@ def home(tmp_path_factory, monkeypatch) -> Path:
 
 @pytest.fixture(scope="session")
 def smoke_home(tmp_path_factory) -> Path:
-    """The smoke study as the command line computed it; for reading only."""
-    folder = tmp_path_factory.mktemp("smoke")
-    done = command(folder, "run", "smoke")
-    assert done.code == 0, done.err
-    (folder / "stderr.txt").write_text(done.err)
+    """The smoke study as the command line computed it, once for all workers; for reading only."""
+    shared = tmp_path_factory.getbasetemp()
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        shared = shared.parent
+    folder = shared / "smoke"
+    with open(shared / "smoke.lock", "w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not folder.exists():
+            folder.mkdir()
+            smoke_study.make(folder)
+    failed = folder / "failed.txt"
+    assert not failed.exists(), failed.read_text()
     return folder
+
+
+@pytest.fixture
+def in_smoke(smoke_home, monkeypatch) -> Iterator[Path]:
+    """The smoke study itself as the folder to compute in: for tests that write nothing."""
+
+    def last_writings() -> dict[Path, int]:
+        return {path: path.stat().st_mtime_ns for path in smoke_home.rglob("*") if path.is_file()}
+
+    monkeypatch.setenv("VITSTUDY_HOME", str(smoke_home))
+    before = last_writings()
+    yield smoke_home
+    assert last_writings() == before, "what all tests share was changed"
 
 
 @pytest.fixture
 def smoke(smoke_home, home) -> Path:
     """A copy of the smoke study, to be damaged."""
-    shutil.copytree(smoke_home, home, dirs_exist_ok=True)
+    return shutil.copytree(smoke_home, home, dirs_exist_ok=True)
+
+
+@pytest.fixture
+def with_data(smoke_home, home) -> Path:
+    """The decoded digits alone: nothing is computed yet."""
+    shutil.copytree(smoke_home / "artifacts" / "data", home / "artifacts" / "data")
     return home
 
 
 @pytest.fixture
-def with_data(smoke) -> Path:
-    """The decoded digits alone: nothing is computed yet."""
-    shutil.rmtree(smoke / "results")
-    shutil.rmtree(smoke / "artifacts" / "smoke")
-    return smoke
+def with_cells(with_data, smoke_home) -> Callable[..., Path]:
+    """Copies what the smoke study has of some methods, to be damaged; much sooner than all."""
+
+    def copy(*keys: str) -> Path:
+        for key in keys:
+            for folder in smoke_home.glob(f"*/smoke/**/{key}"):
+                shutil.copytree(folder, with_data / folder.relative_to(smoke_home))
+        return with_data
+
+    return copy

@@ -93,13 +93,15 @@ def test_the_real_command_ends_bad_input_the_same_way(home):
     assert one_line(command(home, "run", "--nope")).startswith("No such option '--nope'")
 
 
-def test_a_folder_that_cannot_be_written_is_told(smoke, monkeypatch):
+def test_a_folder_that_cannot_be_written_is_told(with_cells, monkeypatch):
+    smoke = with_cells("vanilla", "dynamic")
+
     def refused(*arguments):
         raise PermissionError(13, "Permission denied", str(smoke / "results"))
 
     (smoke / "results/smoke/records/digits/dynamic/seed0.json").unlink()
     monkeypatch.setattr(files, "write", refused)
-    line = one_line(invoke("run", "smoke"))
+    line = one_line(invoke("run", "smoke/digits/dynamic"))
     assert "Permission denied" in line and str(smoke / "results") in line
 
 

@@ -110,6 +110,12 @@ def test_smoke_records_are_sound(smoke_home):
     assert [problems(path) for path in found] == [[]] * len(found)
 
 
+@pytest.fixture
+def first(with_cells):
+    """Two cells of it, to be falsified."""
+    return with_cells("vanilla", "dynamic")
+
+
 @pytest.mark.parametrize(
     ("change", "told"),
     [
@@ -127,14 +133,14 @@ def test_smoke_records_are_sound(smoke_home):
     ],
     ids=str,
 )
-def test_a_falsified_record_is_found(smoke, change, told):
-    path = smoke / "results/smoke/records/digits/dynamic/seed0.json"
+def test_a_falsified_record_is_found(first, change, told):
+    path = first / "results/smoke/records/digits/dynamic/seed0.json"
     path.write_text(json.dumps({**json.loads(path.read_text()), **change}))
     assert any(told in each for each in problems(path)), problems(path)
 
 
-def test_falsified_or_absent_predictions_are_found(smoke):
-    path = smoke / "results/smoke/records/digits/vanilla/seed0.json"
+def test_falsified_or_absent_predictions_are_found(first):
+    path = first / "results/smoke/records/digits/vanilla/seed0.json"
     with np.load(path.with_suffix(".npz")) as content:
         arrays = dict(content)
     arrays["classes"][:, 0] = arrays["labels"]
@@ -147,7 +153,7 @@ def test_falsified_or_absent_predictions_are_found(smoke):
     assert problems(path) == ["its predictions are absent"]
 
 
-def test_an_absent_analysis_is_found(smoke):
-    (smoke / "results/smoke/analysis/digits/vanilla/seed0.npz").unlink()
-    path = smoke / "results/smoke/records/digits/vanilla/seed0.json"
+def test_an_absent_analysis_is_found(first):
+    (first / "results/smoke/analysis/digits/vanilla/seed0.npz").unlink()
+    path = first / "results/smoke/records/digits/vanilla/seed0.json"
     assert problems(path) == ["its analysis is absent or another"]

@@ -30,7 +30,7 @@ from vitstudy.errors import UserError
     ("name", "sizes", "channels"),
     [("digits", (1_149, 128, 160, 360), 1), ("digit-pairs", (8_000, 200, 400, 2_000), 1)],
 )
-def test_digits_have_fixed_splits_of_bytes(smoke, name, sizes, channels):
+def test_digits_have_fixed_splits_of_bytes(in_smoke, name, sizes, channels):
     found = data.load(name)
     for split, size in zip(data.SPLITS, sizes, strict=True):
         part = getattr(found, split)
@@ -46,7 +46,7 @@ def test_a_data_set_made_twice_from_nothing_has_the_same_hash(smoke_home, home):
         assert data.dataset_hash(name) == data.load(name).hash == known["hash"]
 
 
-def test_no_digit_is_a_source_of_two_splits_in_either_set(smoke):
+def test_no_digit_is_a_source_of_two_splits_in_either_set(in_smoke):
     digits, pairs = data.load("digits"), data.load("digit-pairs")
     for split in data.SPLITS:
         own = set(getattr(digits, split).sources.flatten().tolist())
@@ -57,7 +57,7 @@ def test_no_digit_is_a_source_of_two_splits_in_either_set(smoke):
                 assert not own & set(getattr(digits, other).sources.flatten().tolist())
 
 
-def test_pairs_are_equally_many_of_each_class_and_none_is_there_twice(smoke):
+def test_pairs_are_equally_many_of_each_class_and_none_is_there_twice(in_smoke):
     pairs = data.load("digit-pairs")
     for split, size in zip(data.SPLITS, pairs.spec.sizes, strict=True):
         part = getattr(pairs, split)
@@ -65,7 +65,7 @@ def test_pairs_are_equally_many_of_each_class_and_none_is_there_twice(smoke):
         assert len(np.unique(part.sources, axis=0)) == size
 
 
-def test_a_pair_shows_the_digits_that_its_sources_and_its_label_name(smoke):
+def test_a_pair_shows_the_digits_that_its_sources_and_its_label_name(in_smoke):
     digits, pairs = data.load("digits"), data.load("digit-pairs")
     labels, images = {}, {}
     for split in data.SPLITS:
@@ -84,14 +84,14 @@ def test_a_pair_shows_the_digits_that_its_sources_and_its_label_name(smoke):
             assert (half - whole).abs().mean() < 10
 
 
-def test_limit_takes_the_first_images_and_has_a_hash_of_its_own(smoke):
+def test_limit_takes_the_first_images_and_has_a_hash_of_its_own(in_smoke):
     whole, few = data.load("digits"), data.load("digits", (5, 4, 3, 2))
     assert [len(getattr(few, split)) for split in data.SPLITS] == [5, 4, 3, 2]
     assert torch.equal(few.test.images, whole.test.images[:2])
     assert len({whole.hash, few.hash, data.load("digits", (5, 4, 3, 1)).hash}) == 3
 
 
-def test_normalised_training_images_have_mean_0_and_deviation_1(smoke):
+def test_normalised_training_images_have_mean_0_and_deviation_1(in_smoke):
     for name in ("digits", "digit-pairs"):
         found = data.load(name)
         images = found.normalise(found.train.images)
@@ -120,7 +120,7 @@ def test_an_unknown_data_set_is_refused_and_the_valid_ones_are_named():
 # -- the cache ------------------------------------------------------------------------------------
 
 
-def test_images_are_memory_mapped_and_writing_to_them_leaves_the_file(smoke):
+def test_images_are_memory_mapped_and_writing_to_them_leaves_the_file(in_smoke):
     arrays, digest = data._cached(data.spec("digits"))
     assert all(isinstance(array, np.memmap) for array in arrays.values())
     data.load("digits").train.images.fill_(0)
@@ -129,8 +129,8 @@ def test_images_are_memory_mapped_and_writing_to_them_leaves_the_file(smoke):
 
 
 @pytest.mark.parametrize("how", ["truncated", "altered", "absent", "unreadable meta"])
-def test_a_damaged_cache_is_made_again(smoke, how):
-    folder = smoke / "artifacts" / "data" / "digits"
+def test_a_damaged_cache_is_made_again(with_data, how):
+    folder = with_data / "artifacts" / "data" / "digits"
     known = {file.name: file.read_bytes() for file in folder.iterdir()}
     digest = data.load("digits").hash
     file = folder / "test.images.npy"
@@ -467,7 +467,7 @@ def test_bad_data_ends_the_real_command_with_one_line(home):
     assert not re.search("Traceback|Warning", done.err)
 
 
-def test_asking_for_a_cached_hash_does_not_load_torch(smoke):
+def test_asking_for_a_cached_hash_does_not_load_torch(in_smoke):
     code = (
         "import sys; from vitstudy import data; data.dataset_hash('digits');"
         "assert 'torch' not in sys.modules"
@@ -475,9 +475,9 @@ def test_asking_for_a_cached_hash_does_not_load_torch(smoke):
     subprocess.run([sys.executable, "-c", code], check=True)
 
 
-def test_what_a_killed_process_left_beside_the_cache_is_no_hindrance(smoke):
+def test_what_a_killed_process_left_beside_the_cache_is_no_hindrance(with_data):
     """As a kill leaves it between the second rename and the cleaning up."""
-    folder = smoke / "artifacts" / "data" / "digits"
+    folder = with_data / "artifacts" / "data" / "digits"
     shutil.copytree(folder, folder.with_name(".digits.old"))
     (folder / "meta.json").write_text("{}")  # as after an update of data.py
     assert len(data.load("digits").test) == 360

@@ -14,7 +14,7 @@ import time
 import numpy as np
 import processes
 import pytest
-from commands import command, finish, invoke, one_line, start
+from commands import invoke, one_line
 
 from vitstudy import baseline, files, methods, profiles, study, training
 from vitstudy.errors import UserError
@@ -30,6 +30,12 @@ FIRST = (VANILLA, DYNAMIC, PAIRS, PAIRS_DYNAMIC)
 """The cells that these tests are of; the other methods' have theirs beside their methods."""
 FIRST_ROWS = ("smoke/*/vanilla", "smoke/*/dynamic")
 FIRST_OF_DIGITS = ("smoke/digits/vanilla", "smoke/digits/dynamic")
+
+
+@pytest.fixture
+def first(with_cells):
+    """A copy of those cells, to be damaged."""
+    return with_cells("vanilla", "dynamic")
 
 
 def lasting(record: Record) -> dict:
@@ -53,21 +59,21 @@ def partial_files(folder) -> list:
 
 
 def test_the_smoke_study_says_what_is_running_and_what_remains(smoke_home):
-    lines = (smoke_home / "stderr.txt").read_text().splitlines()
-    count = len(study.cells("smoke"))
-    assert [line for line in lines if f"[1/{count}] smoke/digits/vanilla/seed0" in line]
+    lines = (smoke_home / "digit-pairs.txt").read_text().splitlines()
+    count = len(study.select(["smoke/digit-pairs"]))
+    assert [line for line in lines if f"[1/{count}] smoke/digit-pairs/vanilla/seed0" in line]
     assert any(f"[3/{count}] " in line and line.endswith(" s left") for line in lines)
     assert lines[-1] == f"vitstudy: {count} cells: {count} computed, 0 as they were"
 
 
-def test_a_second_run_computes_nothing_and_writes_nothing(smoke):
-    before = written(smoke)
-    done = command(smoke, "run", "smoke")
+def test_a_second_run_computes_nothing_and_writes_nothing(in_smoke):
+    before = written(in_smoke)
+    done = invoke("run", "smoke")
     assert done.code == 0
     count = len(study.cells("smoke"))
     said = [line for line in done.err.splitlines() if "not run: " not in line]
     assert said == [f"vitstudy: {count} cells: 0 computed, {count} as they were"]
-    assert written(smoke) == before
+    assert written(in_smoke) == before
 
 
 def test_two_fresh_runs_give_the_same_records_but_for_times(with_data, smoke_home):
@@ -81,7 +87,7 @@ def test_two_fresh_runs_give_the_same_records_but_for_times(with_data, smoke_hom
     assert not VANILLA.checkpoints.exists()
 
 
-def test_the_record_says_what_its_files_say(smoke):
+def test_the_record_says_what_its_files_say(in_smoke):
     for cell in FIRST:
         record, found = study.read(cell), study.predictions(cell)
         assert record.size_bytes == cell.artifact_path.stat().st_size
@@ -103,7 +109,7 @@ def test_the_record_says_what_its_files_say(smoke):
     assert study.read(PAIRS_DYNAMIC).flips == (vanilla != quantized).sum()
 
 
-def test_a_record_counts_the_training_of_its_own_cell_only(smoke):
+def test_a_record_counts_the_training_of_its_own_cell_only(in_smoke):
     assert (study.read(VANILLA).steps, study.read(VANILLA).images_seen) == (30, 480)
     assert (study.read(DYNAMIC).steps, study.read(DYNAMIC).training_seconds) == (0, 0)
 
@@ -129,23 +135,23 @@ def truncate(path) -> None:
         ("analysis_path", os.unlink, "its analysis file is absent"),
     ],
 )
-def test_a_damaged_file_is_found_said_and_made_again(smoke, smoke_home, what, harm, told):
-    path, elsewhere = getattr(VANILLA, what), written(smoke / "artifacts/smoke/digit-pairs")
+def test_a_damaged_file_is_found_said_and_made_again(first, smoke_home, what, harm, told):
+    path, elsewhere = getattr(VANILLA, what), written(first / "artifacts/smoke/digit-pairs")
     whole = path.read_bytes()
     harm(path)
     done = invoke("run", *FIRST_ROWS)
     assert done.code == 0
     if told:
         assert f"smoke/digits/vanilla/seed0 is computed again: {told}" in done.err
-    assert recorded(VANILLA, smoke) == recorded(VANILLA, smoke_home)
-    assert recorded(DYNAMIC, smoke) == recorded(DYNAMIC, smoke_home)
+    assert recorded(VANILLA, first) == recorded(VANILLA, smoke_home)
+    assert recorded(DYNAMIC, first) == recorded(DYNAMIC, smoke_home)
     if what != "record_path":
         assert path.read_bytes() == whole
-    assert written(smoke / "artifacts/smoke/digit-pairs") == elsewhere
+    assert written(first / "artifacts/smoke/digit-pairs") == elsewhere
     assert invoke("run", *FIRST_ROWS).err.endswith("4 cells: 0 computed, 4 as they were\n")
 
 
-def test_a_damaged_parent_is_a_reason_for_its_children(smoke):
+def test_a_damaged_parent_is_a_reason_for_its_children(first):
     truncate(VANILLA.artifact_path)
     assert study.why_not(DYNAMIC) == "vanilla: its artifact is damaged"
     assert study.why_not(PAIRS_DYNAMIC) is None
@@ -153,31 +159,41 @@ def test_a_damaged_parent_is_a_reason_for_its_children(smoke):
 
 @pytest.fixture
 def package(tmp_path):
-    """A copy of the package, to be changed; it is imported where it is the current folder."""
+    """A copy of the package's files, to be changed."""
     ignore = shutil.ignore_patterns("__pycache__")
     shutil.copytree(files.SOURCE, tmp_path / "vitstudy", ignore=ignore)
-    shutil.copy(files.REPOSITORY / "requirements.lock", tmp_path)
     return tmp_path / "vitstudy"
 
 
-REASONS = """
-import json
-from vitstudy import study
-print(json.dumps({str(cell): study.why_not(cell) for cell in study.cells("smoke")}))
-"""
+@pytest.fixture
+def changed(package, monkeypatch):
+    """Within it, the copy of the package is the one whose files are read."""
+
+    @contextlib.contextmanager
+    def at():
+        with monkeypatch.context() as patch:
+            patch.setattr(files, "SOURCE", package)
+            study._sources.cache_clear()
+            yield
+        study._sources.cache_clear()
+
+    return at
 
 
-def reasons(smoke, package) -> dict:
-    done = finish(start(smoke, code=REASONS, cwd=package.parent))
-    assert done.code == 0, done.err
-    return json.loads(done.out)
+def reasons() -> dict[str, str | None]:
+    return {str(cell): study.why_not(cell) for cell in study.cells("smoke")}
 
 
-def test_a_changed_method_recomputes_its_own_cells_and_no_others(smoke, smoke_home, package):
+def test_a_changed_method_recomputes_its_own_cells_and_no_others(
+    smoke, smoke_home, package, changed
+):
     with open(package / "quantization" / "dynamic.py", "a", encoding="utf-8") as file:
         file.write("# changed\n")
     why = "quantization/dynamic.py changed"
-    found = reasons(smoke, package)
+    with changed():
+        found = reasons()
+        vanilla = {path: time for path, time in written(smoke).items() if "vanilla" in str(path)}
+        done = invoke("run", *FIRST_OF_DIGITS)
     made = [
         each.key
         for each in methods.available()
@@ -186,9 +202,7 @@ def test_a_changed_method_recomputes_its_own_cells_and_no_others(smoke, smoke_ho
     own = [str(cell) for cell in study.cells("smoke") if cell.method in made]
     assert {cell for cell in found if found[cell]} == set(own) >= {str(DYNAMIC), str(PAIRS_DYNAMIC)}
     assert found[str(DYNAMIC)] == found[str(PAIRS_DYNAMIC)] == why
-    vanilla = {path: time for path, time in written(smoke).items() if "vanilla" in str(path)}
-    done = command(smoke, "run", *FIRST_OF_DIGITS, cwd=package.parent)
-    assert done.code == 0, done.err
+    assert done.code == 0
     assert f"smoke/digits/dynamic/seed0 is computed again: {why}" in done.err
     assert "2 cells: 1 computed, 1 as they were" in done.err
     assert {path: time for path, time in written(smoke).items() if path in vanilla} == vanilla
@@ -206,11 +220,12 @@ def test_a_changed_method_recomputes_its_own_cells_and_no_others(smoke, smoke_ho
     ],
 )
 def test_a_changed_source_that_vanilla_is_made_by_recomputes_what_follows(
-    smoke, package, name, told
+    in_smoke, package, changed, name, told
 ):
     with open(package / name, "a", encoding="utf-8") as file:
         file.write("# changed\n")
-    found = reasons(smoke, package)
+    with changed():
+        found = reasons()
     assert found[str(VANILLA)] == told and found[str(DYNAMIC)] == f"vanilla: {told}"
     assert all(reason.endswith(told) for reason in found.values())
 
@@ -218,10 +233,13 @@ def test_a_changed_source_that_vanilla_is_made_by_recomputes_what_follows(
 @pytest.mark.parametrize(
     "name", ["cli.py", "speed.py", "report/tables.py", "methods.py", "graph.py"]
 )
-def test_a_changed_source_that_no_cell_is_made_by_recomputes_nothing(smoke, package, name):
+def test_a_changed_source_that_no_cell_is_made_by_recomputes_nothing(
+    in_smoke, package, changed, name
+):
     with open(package / name, "a", encoding="utf-8") as file:
         file.write("# changed\n")
-    assert set(reasons(smoke, package).values()) == {None}
+    with changed():
+        assert set(reasons().values()) == {None}
 
 
 def test_the_file_that_packs_a_model_is_among_its_sources(monkeypatch):
@@ -233,7 +251,7 @@ def test_the_file_that_packs_a_model_is_among_its_sources(monkeypatch):
     assert "quantization/dynamic.py" not in study.sources("vanilla")
 
 
-def test_another_recipe_or_another_library_is_a_reason(smoke, monkeypatch):
+def test_another_recipe_or_another_library_is_a_reason(in_smoke, monkeypatch):
     known = profiles.get("smoke")
     recipe = dataclasses.replace(known.recipes[0], learning_rate=1e-3)
     changed = dataclasses.replace(known, recipes=(recipe, known.recipes[1]))
@@ -245,8 +263,8 @@ def test_another_recipe_or_another_library_is_a_reason(smoke, monkeypatch):
     assert study.why_not(PAIRS) == "timm changed"
 
 
-def test_missing_takes_a_record_as_done_and_computes_the_rest(smoke, smoke_home):
-    shutil.rmtree(smoke / "artifacts" / "smoke")
+def test_missing_takes_a_record_as_done_and_computes_the_rest(first, smoke_home):
+    shutil.rmtree(first / "artifacts" / "smoke")
     DYNAMIC.record_path.unlink()
     PAIRS_DYNAMIC.record_path.write_text("{")
     before = written(PAIRS.record_path.parent)
@@ -257,11 +275,11 @@ def test_missing_takes_a_record_as_done_and_computes_the_rest(smoke, smoke_home)
     assert written(PAIRS.record_path.parent) == before
     assert not PAIRS.artifact_path.exists()
     # What it started from was made again, and is what the record named.
-    assert recorded(DYNAMIC, smoke) == recorded(DYNAMIC, smoke_home)
+    assert recorded(DYNAMIC, first) == recorded(DYNAMIC, smoke_home)
     assert study.why_not(VANILLA) is None
 
 
-def test_missing_needs_no_data_where_every_record_is_there(smoke, monkeypatch):
+def test_missing_needs_no_data_where_every_record_is_there(first, monkeypatch):
     def absent(name):
         raise UserError("no data")
 
@@ -269,8 +287,8 @@ def test_missing_needs_no_data_where_every_record_is_there(smoke, monkeypatch):
     assert invoke("run", "--missing", *FIRST_ROWS).code == 0
 
 
-def test_a_committed_cell_that_is_measured_again_leaves_a_line(smoke, monkeypatch):
-    path = smoke / "results" / "CHANGES.csv"
+def test_a_committed_cell_that_is_measured_again_leaves_a_line(first, monkeypatch):
+    path = first / "results" / "CHANGES.csv"
     before = study.read(DYNAMIC)
     DYNAMIC.artifact_path.unlink()
     study.run(DYNAMIC)

@@ -4,6 +4,7 @@ import dataclasses
 
 import numpy as np
 import pytest
+import smoke_study
 import torch
 from commands import invoke, one_line
 from safetensors.torch import load_file, save_file
@@ -35,10 +36,10 @@ def context(key, home, profile=SMOKE, **options):
     )
 
 
-@pytest.mark.parametrize("dataset", SMOKE.datasets)
-@pytest.mark.parametrize("key", [*STUDENTS, "teacher", "deit-base+dynamic"])
-def test_a_cell_of_each_row_is_made_and_recorded(smoke_home, monkeypatch, key, dataset):
-    monkeypatch.setenv("VITSTUDY_HOME", str(smoke_home))
+@pytest.mark.parametrize(
+    ("key", "dataset"), smoke_study.cells(*STUDENTS, "teacher", "deit-base+dynamic")
+)
+def test_a_cell_of_each_row_is_made_and_recorded(in_smoke, key, dataset):
     record, method = study.read(cell(key, dataset)), methods.get(key)
     assert record.status == "done", record.error
     assert record.simulated is False
@@ -52,8 +53,7 @@ def test_a_cell_of_each_row_is_made_and_recorded(smoke_home, monkeypatch, key, d
         assert (record.steps, record.images_seen) == (vanilla.steps, vanilla.images_seen)
 
 
-def test_records_count_what_the_formulas_say(smoke_home, monkeypatch):
-    monkeypatch.setenv("VITSTUDY_HOME", str(smoke_home))
+def test_records_count_what_the_formulas_say(in_smoke):
     tiny = narrowed(SMOKE.architecture, round(SMOKE.architecture.width * methods.SMALL["width"]))
     shapes = {"deit-base": SMOKE.architecture, "deit-tiny": tiny, "deit-base+dynamic": None}
     for key, shape in shapes.items():
@@ -64,7 +64,7 @@ def test_records_count_what_the_formulas_say(smoke_home, monkeypatch):
         assert (record.parameters, record.macs) == (vanilla.parameters, vanilla.macs)
 
 
-def test_a_cell_depends_on_what_of_the_profile_it_reads_and_on_no_more(smoke, monkeypatch):
+def test_a_cell_depends_on_what_of_the_profile_it_reads_and_on_no_more(in_smoke, monkeypatch):
     before = {key: study.why_not(cell(key)) for key in ("vanilla", "teacher", "deit-base")}
     assert set(before.values()) == {None}
     assert "teacher" not in study.read(cell("vanilla")).options
@@ -76,15 +76,15 @@ def test_a_cell_depends_on_what_of_the_profile_it_reads_and_on_no_more(smoke, mo
     assert study.why_not(cell("deit-tiny")) == "teacher: its options changed"
 
 
-def test_a_weight_of_0_gives_the_vanilla_model_itself(smoke):
+def test_a_weight_of_0_gives_the_vanilla_model_itself(in_smoke, home):
     vanilla = load_file(cell("vanilla").artifact_path)
     for module, key in ((soft, "soft"), (deit, "hard")):
-        model = module.compress(context(key, smoke / key, weight=0.0))
+        model = module.compress(context(key, home / key, weight=0.0))
         for name, tensor in model.state_dict().items():
             torch.testing.assert_close(tensor, vanilla[name], msg=f"{key} {name}")
 
 
-def test_the_teacher_changes_what_a_student_learns(smoke):
+def test_the_teacher_changes_what_a_student_learns(in_smoke):
     vanilla = load_file(cell("vanilla").artifact_path)
     for key in ("soft", "hard"):
         found = load_file(cell(key).artifact_path)
@@ -95,7 +95,7 @@ def test_the_teacher_changes_what_a_student_learns(smoke):
 
 
 @pytest.mark.parametrize("key", TOKEN)
-def test_the_analysis_file_has_each_heads_logits_and_their_mean(smoke, key):
+def test_the_analysis_file_has_each_heads_logits_and_their_mean(in_smoke, key):
     with np.load(cell(key).analysis_path) as found:
         arrays = {name: found[name].astype(np.float32) for name in found}
     mean = (arrays["class_logits"] + arrays["token_logits"]) / 2
@@ -108,15 +108,15 @@ def test_the_analysis_file_has_each_heads_logits_and_their_mean(smoke, key):
     np.testing.assert_allclose(arrays["token_logits"], alone.numpy(), atol=1e-2)
 
 
-def test_what_the_distilled_model_has_more_is_named_in_its_record(smoke):
+def test_what_the_distilled_model_has_more_is_named_in_its_record(in_smoke):
     assert set(study.read(cell("deit-base")).layers_touched) == {"dist_token", "head_dist"}
     assert {"head", "head_dist"} <= set(study.read(cell("deit-base+dynamic")).layers_touched)
     skipped = study.read(cell("deit-base+dynamic")).layers_skipped
     assert {"(model)", "norm"} <= {each["layer"] for each in skipped}
 
 
-def test_a_finished_student_gives_one_answer_in_training_too(smoke):
-    model = deit.compress(context("deit-base", smoke))
+def test_a_finished_student_gives_one_answer_in_training_too(in_smoke, home):
+    model = deit.compress(context("deit-base", home))
     assert not model.distilled_training
 
 
@@ -133,7 +133,11 @@ def test_a_finished_student_gives_one_answer_in_training_too(smoke):
         ("hard", {"target": "harder"}, "target='harder' is unknown; valid: 'none', 'labels'"),
     ],
 )
-def test_wrong_settings_are_one_line_and_leave_what_was_there(smoke, monkeypatch, key, wrong, said):
+def test_wrong_settings_are_one_line_and_leave_what_was_there(
+    with_cells, monkeypatch, key, wrong, said
+):
+    with_cells("vanilla", "teacher", key)
+
     def spoilt(method):
         return dataclasses.replace(method, options={**method.options, **wrong})
 
@@ -144,7 +148,8 @@ def test_wrong_settings_are_one_line_and_leave_what_was_there(smoke, monkeypatch
     assert cell(key).record_path.read_bytes() == before
 
 
-def test_what_is_of_pretrained_profiles_alone_is_refused_elsewhere(smoke):
+def test_what_is_of_pretrained_profiles_alone_is_refused_elsewhere(with_cells):
+    with_cells("vanilla", "teacher")
     said = one_line(invoke("run", "smoke/digits/deit-again"))
     assert "the profile smoke starts from none; valid: profiles with pretrained weights" in said
 
@@ -168,15 +173,15 @@ def test_in_the_papers_setting_its_rows_need_no_teacher():
 
 
 def test_timms_distilled_models_are_fine_tuned_plainly_and_distilled_again_by_name(
-    smoke, monkeypatch
+    with_data, monkeypatch
 ):
     import timm
 
     paper, fitted = profiles.get("paper"), []
     original = timm.create_model(paper.distilled.tiny, num_classes=1000)
-    (smoke / "weights").mkdir()
+    (with_data / "weights").mkdir()
     weights = original.state_dict()
-    save_file(weights, smoke / "weights" / f"{paper.distilled.tiny}.safetensors")
+    save_file(weights, with_data / "weights" / f"{paper.distilled.tiny}.safetensors")
     monkeypatch.setenv("VITSTUDY_WEIGHTS", "weights")
     monkeypatch.setattr(deit, "TeacherLogits", lambda context: None)
 
@@ -186,7 +191,7 @@ def test_timms_distilled_models_are_fine_tuned_plainly_and_distilled_again_by_na
 
     monkeypatch.setattr(Context, "fit", fit)
     for again in (False, True):
-        given = context("deit-tiny", smoke, paper, again=again)
+        given = context("deit-tiny", with_data, paper, again=again)
         given.data = dataclasses.replace(given.data, spec=data.spec("cifar10"))
         model = deit.compress(given)
         found = model.state_dict()

@@ -16,7 +16,7 @@ def cell(key):
 @pytest.mark.parametrize(
     "key", ["taught", "lsq-w4+taught", "vtp-r0.2+taught", "nystrom-m32+taught"]
 )
-def test_the_teacher_changes_the_training_and_nothing_else(smoke, key):
+def test_the_teacher_changes_the_training_and_nothing_else(in_smoke, key):
     alone = "continued" if key == "taught" else key.removesuffix("+taught")
     told, plain = study.read(cell(key)), study.read(cell(alone))
     assert (told.steps, told.parameters, told.macs) == (plain.steps, plain.parameters, plain.macs)
@@ -32,6 +32,7 @@ def test_only_methods_that_learn_from_labels_alone_are_taught():
     assert {row.options["method"] for row in rows} == set(taught.METHODS)
 
 
-def test_a_temperature_of_nought_is_one_line(smoke, monkeypatch):
+def test_a_temperature_of_nought_is_one_line(with_cells, monkeypatch):
+    with_cells("vanilla", "teacher")
     monkeypatch.setitem(methods.get("taught").options, "temperature", 0.0)
     assert "temperature τ is 0" in one_line(invoke("run", str(cell("taught"))))

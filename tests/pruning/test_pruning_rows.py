@@ -4,6 +4,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+import smoke_study
 import torch
 import torch.nn.functional as F
 from commands import invoke, one_line
@@ -20,19 +21,15 @@ ROWS = [
     for each in methods.available()
     if each.module.startswith("vitstudy.pruning") and each.key not in PAIRS
 ]
-HERE = [each.key for each in ROWS if each.key not in SMOKE.leaves_out]
+HERE = [
+    key for key, dataset in smoke_study.cells(*(each.key for each in ROWS)) if dataset == "digits"
+]
 CUT = [key for key in HERE if methods.get(key).module == "vitstudy.pruning.cut"]
 SLIM = [key for key in HERE if "-r0." in key]
 
 
 def cell(key, dataset="digits"):
     return Cell("smoke", dataset, key, 0)
-
-
-@pytest.fixture
-def here(smoke_home, monkeypatch):
-    """The smoke study itself, for reading only: a copy takes seconds."""
-    monkeypatch.setenv("VITSTUDY_HOME", str(smoke_home))
 
 
 def analysis(key):
@@ -51,9 +48,8 @@ def test_the_papers_rows_and_their_scores_and_controls_are_there():
     assert scores == set(cut.SCORES)
 
 
-@pytest.mark.parametrize("dataset", SMOKE.datasets)
-@pytest.mark.parametrize("key", [*HERE, "continued-twice"])
-def test_a_cell_of_each_row_is_made_and_recorded(here, key, dataset):
+@pytest.mark.parametrize(("key", "dataset"), smoke_study.cells(*HERE, "continued-twice"))
+def test_a_cell_of_each_row_is_made_and_recorded(in_smoke, key, dataset):
     record, path = study.read(cell(key, dataset)), cell(key, dataset).artifact_path
     assert record.status == "done", record.error
     assert not record.simulated and record.weight_bits == 32
@@ -70,7 +66,7 @@ def total_steps(key):
     return study.read(cell(key)).steps + total_steps(method.parents[0])
 
 
-def test_every_row_and_its_controls_train_as_long(here):
+def test_every_row_and_its_controls_train_as_long(in_smoke):
     tuned = [key for key in SLIM if not key.endswith("-cut")]
     assert {total_steps(key) for key in [*tuned, "continued-twice"]} == {6}
     assert {total_steps(key) for key in [*CUT, "vtp-gates", "vtp-gates-slow", "continued"]} == {3}
@@ -78,7 +74,7 @@ def test_every_row_and_its_controls_train_as_long(here):
 
 
 @pytest.mark.parametrize("key", SLIM)
-def test_r_of_the_parameters_are_gone_and_the_file_is_as_much_smaller(here, key):
+def test_r_of_the_parameters_are_gone_and_the_file_is_as_much_smaller(in_smoke, key):
     r = 0.1 if "r0.1" in key else 0.2
     dense, record = study.read(cell("vanilla")), study.read(cell(key))
     share = 1 - record.parameters / dense.parameters
@@ -95,7 +91,7 @@ def test_r_of_the_parameters_are_gone_and_the_file_is_as_much_smaller(here, key)
 
 
 @pytest.mark.parametrize("key", CUT)
-def test_what_is_cut_gives_the_logits_of_its_parent_with_hard_gates(here, key):
+def test_what_is_cut_gives_the_logits_of_its_parent_with_hard_gates(in_smoke, key):
     found, parent = analysis(key), models.load(cell(methods.get(key).parents[0]).artifact_path)
     whole, small = cut.before_the_cut(parent).double().eval(), models.load(cell(key).artifact_path)
     masks = slim.full(slim.shape_of(whole))
@@ -111,7 +107,7 @@ def test_what_is_cut_gives_the_logits_of_its_parent_with_hard_gates(here, key):
         assert (whole(images) - wanted).abs().max() > 1e-6
 
 
-def test_gates_and_weights_were_trained_together(here):
+def test_gates_and_weights_were_trained_together(in_smoke):
     before, after = (models.load(cell(key).artifact_path) for key in ("vanilla", "vtp-gates"))
     assert not torch.equal(before.blocks[0].mlp.fc1.weight, after.blocks[0].mlp.fc1.weight)
     fast, slow = (
@@ -122,7 +118,7 @@ def test_gates_and_weights_were_trained_together(here):
 
 
 @pytest.mark.parametrize("key", CUT)
-def test_every_parameter_is_of_a_layer_touched_or_skipped_with_a_reason(here, key):
+def test_every_parameter_is_of_a_layer_touched_or_skipped_with_a_reason(in_smoke, key):
     record = study.read(cell(key))
     touched = set(record.layers_touched)
     skipped = {each["layer"]: each for each in record.layers_skipped}
@@ -138,7 +134,7 @@ def test_every_parameter_is_of_a_layer_touched_or_skipped_with_a_reason(here, ke
 
 
 @pytest.mark.parametrize("key", ["vtp-r0.2-cut", "kl-r0.2-cut"])
-def test_the_analysis_holds_scores_and_the_losses_of_eq_6(here, key):
+def test_the_analysis_holds_scores_and_the_losses_of_eq_6(in_smoke, key):
     found, images = analysis(key), data.load("digits", SMOKE.limit)
     images = images.normalise(images.calibration.images), images.calibration.labels
     model = models.load(cell(key).artifact_path)
@@ -161,7 +157,7 @@ def test_the_analysis_holds_scores_and_the_losses_of_eq_6(here, key):
         assert gone.max() <= stays.min()
 
 
-def test_the_analysis_of_what_is_tuned_is_its_loss(here):
+def test_the_analysis_of_what_is_tuned_is_its_loss(in_smoke):
     found, images = analysis("vtp-r0.2"), data.load("digits", SMOKE.limit)
     model = models.load(cell("vtp-r0.2").artifact_path)
     with torch.no_grad():
@@ -170,13 +166,13 @@ def test_the_analysis_of_what_is_tuned_is_its_loss(here):
     assert found["loss"] == pytest.approx(loss, abs=1e-5)
 
 
-def test_the_skip_dimension_model_scores_blocks_too(here):
+def test_the_skip_dimension_model_scores_blocks_too(in_smoke):
     found = analysis("skip-r0.2")
     assert (found["kind"] == len(slim.KINDS)).sum() == 2
     assert found["parameters"][found["kind"] == len(slim.KINDS)].min() > 3 * 32 * 32
 
 
-def test_the_scores_stay_of_no_use_once_the_cell_is_done(here):
+def test_the_scores_stay_of_no_use_once_the_cell_is_done(in_smoke):
     assert not cell("kl-r0.2-cut").checkpoints.exists()
 
 
@@ -189,7 +185,8 @@ def test_the_scores_stay_of_no_use_once_the_cell_is_done(here):
         ("kl-r0.2-cut", {"groups": 7}, "7 groups do not divide the 64 hidden dimensions"),
     ],
 )
-def test_bad_options_end_the_run_with_one_line(smoke, monkeypatch, key, options, told):
+def test_bad_options_end_the_run_with_one_line(with_cells, monkeypatch, key, options, told):
+    with_cells("vanilla", "vtp-gates")
     changed = [
         replace(each, options={**each.options, **options}) if each.key == key else each
         for each in methods.VARIANTS
@@ -198,7 +195,10 @@ def test_bad_options_end_the_run_with_one_line(smoke, monkeypatch, key, options,
     assert told in one_line(invoke("run", f"smoke/digits/{key}"))
 
 
-def test_a_model_without_the_attention_that_is_cut_ends_the_run_with_one_line(smoke, monkeypatch):
+def test_a_model_without_the_attention_that_is_cut_ends_the_run_with_one_line(
+    with_cells, monkeypatch
+):
+    with_cells("vanilla", "vtp-gates", "vtp-r0.2-cut", "vtp-r0.2")
     changed = [
         replace(each, parents=("vtp-r0.2",)) if each.key == "random-r0.2-cut" else each
         for each in methods.VARIANTS

@@ -8,6 +8,7 @@ import warnings
 import jsonschema
 import numpy as np
 import pytest
+import smoke_study
 import torch
 from commands import invoke, one_line
 from safetensors.torch import save as to_bytes
@@ -362,8 +363,7 @@ def cell(key, dataset="digits"):
     return Cell("smoke", dataset, key, 0)
 
 
-@pytest.mark.parametrize("dataset", SMOKE.datasets)
-@pytest.mark.parametrize("key", KEYS)
+@pytest.mark.parametrize(("key", "dataset"), smoke_study.cells(*KEYS))
 def test_an_engines_cell_says_what_ran_it_and_counts_as_the_dense_model(smoke_home, key, dataset):
     record = recorded(smoke_home, cell(key, dataset))
     vanilla = recorded(smoke_home, cell("vanilla", dataset))
@@ -390,14 +390,14 @@ def recorded(home, cell) -> dict:
     return json.loads((home / cell.record_path.relative_to(files.root())).read_text())
 
 
-def test_the_float_engine_and_the_four_bit_kernels_flip_no_prediction(smoke):
+def test_the_float_engine_and_the_four_bit_kernels_flip_no_prediction(in_smoke):
     for one, other in (("vanilla", "onnx"), ("lsq-w4", "lsq-w4-onnx")):
         first, second = (study.predictions(cell(key))["classes"][:, 0] for key in (one, other))
         assert (first == second).all()
     assert study.read(cell("onnx")).flips == 0
 
 
-def test_a_cell_is_stale_when_its_engine_changed(smoke, monkeypatch):
+def test_a_cell_is_stale_when_its_engine_changed(in_smoke, monkeypatch):
     known = study.version
     monkeypatch.setattr(study, "version", lambda n: "0.1" if n == "onnxruntime" else known(n))
     assert study.why_not(cell("onnx")) == "onnxruntime changed"
@@ -417,7 +417,7 @@ def absent(monkeypatch):
         monkeypatch.setitem(sys.modules, name, None)
 
 
-def test_absent_engines_leave_their_cells_out_and_the_others_as_they_were(smoke, absent):
+def test_absent_engines_leave_their_cells_out_and_the_others_as_they_were(in_smoke, absent):
     assert {each.method for each in study.cells("smoke")}.isdisjoint(KEYS)
     everything = study.cells("smoke", not_installed=True)
     assert {each.method for each in everything} >= set(KEYS)
@@ -430,7 +430,7 @@ def test_absent_engines_leave_their_cells_out_and_the_others_as_they_were(smoke,
 
 
 @pytest.mark.parametrize("pattern", ["onnx-int8", "onnx-*", "torchao-int8"])
-def test_an_absent_engine_asked_for_by_name_is_one_line(smoke, absent, pattern):
+def test_an_absent_engine_asked_for_by_name_is_one_line(in_smoke, absent, pattern):
     line = one_line(invoke("run", f"smoke/digits/{pattern}"))
     assert "not installed" in line and "pip install -c requirements.lock" in line
     with pytest.raises(UserError, match="not installed"):

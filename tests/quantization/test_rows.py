@@ -5,6 +5,7 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+import smoke_study
 import torch
 from commands import invoke, one_line
 from safetensors import safe_open
@@ -50,9 +51,8 @@ def context(key, home, **options):
     )
 
 
-@pytest.mark.parametrize("dataset", SMOKE.datasets)
-@pytest.mark.parametrize("key", [*QUANTIZED, *CONTROLS])
-def test_a_cell_of_each_row_is_made_and_recorded(smoke, key, dataset):
+@pytest.mark.parametrize(("key", "dataset"), smoke_study.cells(*QUANTIZED, *CONTROLS))
+def test_a_cell_of_each_row_is_made_and_recorded(in_smoke, key, dataset):
     record, method = study.read(cell(key, dataset)), methods.get(key)
     assert record.status == "done", record.error
     assert record.simulated is (key in QUANTIZED)
@@ -64,12 +64,14 @@ def test_a_cell_of_each_row_is_made_and_recorded(smoke, key, dataset):
 
 
 @pytest.mark.parametrize("key", QUANTIZED)
-def test_the_record_is_of_the_file_and_the_file_gives_the_same_logits_again(smoke, key, tmp_path):
+def test_the_record_is_of_the_file_and_the_file_gives_the_same_logits_again(
+    in_smoke, home, key, tmp_path
+):
     path, images = cell(key).artifact_path, data.load("digits", SMOKE.limit)
     model, again = models.load(path), tmp_path / "again.safetensors"
     models.save(model, again, methods.get(key).packer)
-    same = context(key, smoke).evaluate(models.load(again), images.test)
-    logits = context(key, smoke).evaluate(model, images.test)
+    same = context(key, home).evaluate(models.load(again), images.test)
+    logits = context(key, home).evaluate(model, images.test)
     assert torch.equal(logits, same)
     predicted = study.predictions(cell(key))["classes"][:, 0]
     assert (logits.argmax(1).numpy() == predicted).all()
@@ -78,8 +80,10 @@ def test_the_record_is_of_the_file_and_the_file_gives_the_same_logits_again(smok
 @pytest.mark.parametrize(
     ("module", "key"), [(fq_vit, "fq-vit"), (lsq, "lsq-w4a4"), (diffq, "diffq-finetuned")]
 )
-def test_what_is_made_and_what_is_reloaded_give_the_same_logits(smoke, module, key, tmp_path):
-    given = context(key, smoke)
+def test_what_is_made_and_what_is_reloaded_give_the_same_logits(
+    in_smoke, home, module, key, tmp_path
+):
+    given = context(key, home)
     made = module.compress(given).eval()
     models.save(made, tmp_path / "model", methods.get(key).packer)
     loaded = models.load(tmp_path / "model")
@@ -88,7 +92,7 @@ def test_what_is_made_and_what_is_reloaded_give_the_same_logits(smoke, module, k
 
 
 @pytest.mark.parametrize("key", QUANTIZED)
-def test_every_parameter_is_of_a_layer_touched_or_skipped_with_a_reason(smoke, key):
+def test_every_parameter_is_of_a_layer_touched_or_skipped_with_a_reason(in_smoke, key):
     record = study.read(cell(key))
     touched = set(record.layers_touched)
     skipped = {each["layer"]: each for each in record.layers_skipped}
@@ -100,9 +104,9 @@ def test_every_parameter_is_of_a_layer_touched_or_skipped_with_a_reason(smoke, k
         assert {name, name.rpartition(".")[0]} & (touched | set(skipped)), name
 
 
-def test_fq_vit_leaves_nothing_in_float_and_looks_at_the_calibration_split_alone(smoke):
+def test_fq_vit_leaves_nothing_in_float_and_looks_at_the_calibration_split_alone(in_smoke, home):
     assert study.read(cell("fq-vit")).layers_skipped == []
-    given = context("fq-vit", smoke)
+    given = context("fq-vit", home)
     model = fq_vit.compress(given)
     for split in (given.data.train, given.data.validation, given.data.test):
         split.images[:] = 0  # a copy in memory only: the map is opened for this process
@@ -113,7 +117,9 @@ def test_fq_vit_leaves_nothing_in_float_and_looks_at_the_calibration_split_alone
 
 @pytest.mark.parametrize("ending", ["-minmax", "-ptf", "-lis", ""])
 @pytest.mark.parametrize("widths", ["fq-vit", "fq-vit-w6m3"])
-def test_the_table_of_four_is_of_both_remedies_one_by_one_at_the_same_bits(smoke, widths, ending):
+def test_the_table_of_four_is_of_both_remedies_one_by_one_at_the_same_bits(
+    in_smoke, widths, ending
+):
     """Each model quantizes what its options say, and its analysis is of what it quantizes."""
     key, options = f"{widths}{ending}", methods.get(f"{widths}{ending}").options
     model, record = models.load(cell(key).artifact_path), study.read(cell(key))
@@ -135,7 +141,7 @@ def test_the_table_of_four_is_of_both_remedies_one_by_one_at_the_same_bits(smoke
         assert ("attention__vanilla" in found) is (key == "fq-vit")
 
 
-def test_calibration_is_drawn_from_half_of_its_split_and_judged_on_validation(smoke):
+def test_calibration_is_drawn_from_half_of_its_split_and_judged_on_validation(in_smoke, home):
     with np.load(cell("fq-vit").analysis_path) as found:
         before = {name: found[name] for name in found if name.startswith("calibration_")}
         accuracy = found["validation_accuracy"]
@@ -143,7 +149,7 @@ def test_calibration_is_drawn_from_half_of_its_split_and_judged_on_validation(sm
     assert before["calibration_sizes"].tolist() == [SMOKE.limit[1] // 2]
     assert before["calibration_validation_accuracy"].shape == (1, draws)
     assert len(np.unique(before["calibration_logit_sqnr"])) == draws
-    given = context("fq-vit", smoke)
+    given = context("fq-vit", home)
     model = models.load(cell("fq-vit").artifact_path)
     given.data.test.images[:] = 0
     again = fq_vit.analyse(given, model)
@@ -152,7 +158,7 @@ def test_calibration_is_drawn_from_half_of_its_split_and_judged_on_validation(sm
     assert accuracy == (predicted == given.data.validation.labels).double().mean()
 
 
-def test_the_lsq_file_is_four_bits_a_weight_and_the_rest_of_the_float_file(smoke):
+def test_the_lsq_file_is_four_bits_a_weight_and_the_rest_of_the_float_file(in_smoke):
     for key, bits in (("lsq-w4", 4), ("lsq-w8", 8), ("rounded-w4", 4)):
         dense = load_file(cell("vanilla").artifact_path)
         packed = {f"{name}.weight" for name in WEIGHTS}
@@ -164,7 +170,7 @@ def test_the_lsq_file_is_four_bits_a_weight_and_the_rest_of_the_float_file(smoke
         assert set(study.read(cell(key)).layers_touched) == set(WEIGHTS)
 
 
-def test_the_control_by_plain_rounding_is_not_trained_and_half_a_step_off_at_most(smoke):
+def test_the_control_by_plain_rounding_is_not_trained_and_half_a_step_off_at_most(in_smoke):
     assert study.read(cell("rounded-w4")).steps == 0
     dense = models.load(cell("vanilla").artifact_path)
     rounded = models.load(cell("rounded-w4").artifact_path)
@@ -176,13 +182,13 @@ def test_the_control_by_plain_rounding_is_not_trained_and_half_a_step_off_at_mos
         assert (layer.weight - before).abs().max() <= layer.weight_step * 0.5001
 
 
-def test_the_controls_train_for_the_steps_of_what_they_control(smoke):
+def test_the_controls_train_for_the_steps_of_what_they_control(in_smoke):
     steps = {key: study.read(cell(key)).steps for key in (*QUANTIZED, *CONTROLS)}
     assert steps["continued"] == steps["lsq-w4"] == steps["diffq-finetuned"] == 3
     assert steps["small"] == steps["small-as-diffq"] == steps["diffq"] == 30
 
 
-def test_learned_bits_are_counted_in_the_file(smoke):
+def test_learned_bits_are_counted_in_the_file(in_smoke):
     for key in ("diffq", "diffq-finetuned"):
         model, record = models.load(cell(key).artifact_path), study.read(cell(key))
         levels = sum(levels.numel() for levels, _, _ in model.diffq.values())
@@ -191,15 +197,15 @@ def test_learned_bits_are_counted_in_the_file(smoke):
         assert 2 <= record.weight_bits <= 15
 
 
-def test_parameters_are_counted_though_they_are_integers(smoke):
+def test_parameters_are_counted_though_they_are_integers(in_smoke):
     dense = study.read(cell("vanilla")).parameters
     batch_norms = sum(channels for channels, _, _ in SMOKE.architecture.stem)
     assert study.read(cell("fq-vit")).parameters == dense - batch_norms  # scale and shift: a bias
     assert study.read(cell("lsq-w4")).parameters == dense + len(WEIGHTS)  # a step a layer
 
 
-def test_small_networks_are_narrower_and_of_as_many_bytes(smoke):
-    given = context("diffq", smoke)
+def test_small_networks_are_narrower_and_of_as_many_bytes(in_smoke, home):
+    given = context("diffq", home)
     assert models.load(cell("small").artifact_path).embed_dim == SMOKE.architecture.width // 4
     size = payload_size(cell("diffq").artifact_path)
     width = small.width_for_bytes(given, size)
@@ -228,7 +234,7 @@ def test_every_profile_has_a_small_network_and_a_fine_tuning(name):
     assert finetuning.rate_to_travel(1.0, recipe) * recipe.learning_rate * recipe.steps == 2
 
 
-def test_a_faster_step_moves_no_step(smoke):
+def test_a_faster_step_moves_no_step(in_smoke):
     dense = models.load(cell("vanilla").artifact_path)
     images = torch.randn(4, 1, 32, 32, generator=torch.Generator().manual_seed(0))
     model, _ = lsq.prepare(dense, 4, 4, images=images)
@@ -241,7 +247,7 @@ def test_a_faster_step_moves_no_step(smoke):
 
 @pytest.mark.parametrize("key", ["fq-vit", "lsq-w4", "diffq"])
 @pytest.mark.parametrize("harm", ["short", "absent", "layout", "architecture"])
-def test_a_file_that_does_not_fit_its_header_is_one_line(smoke, key, harm):
+def test_a_file_that_does_not_fit_its_header_is_one_line(in_smoke, tmp_path, key, harm):
     path = cell(key).artifact_path
     tensors = load_file(path)
     with safe_open(path, framework="pt") as file:
@@ -255,13 +261,15 @@ def test_a_file_that_does_not_fit_its_header_is_one_line(smoke, key, harm):
         header["packed"][name] = {}
     else:
         header["architecture"]["depth"] = 1
-    path.write_bytes(to_bytes(tensors, {"vitstudy": json.dumps(header)}))
+    harmed = tmp_path / "model.safetensors"
+    harmed.write_bytes(to_bytes(tensors, {"vitstudy": json.dumps(header)}))
     with pytest.raises(UserError, match="does not hold what its header says") as raised:
-        models.load(path)
+        models.load(harmed)
     assert "\n" not in str(raised.value)
 
 
-def test_a_profile_computes_what_it_leaves_out_only_by_name(smoke):
+def test_a_profile_computes_what_it_leaves_out_only_by_name(with_cells):
+    with_cells("vanilla")
     assert cell("lsq-w2a2") not in study.cells("smoke")
     assert study.select(["smoke/digits/lsq-w2a2"]) == [cell("lsq-w2a2")]
     assert cell("lsq-w2a2") not in study.select(["smoke/digits/lsq*"])
@@ -287,7 +295,7 @@ def analysis(key):
         return dict(found)
 
 
-def test_the_analysis_of_lsq_tells_the_steps_and_what_they_clip(smoke):
+def test_the_analysis_of_lsq_tells_the_steps_and_what_they_clip(in_smoke):
     model, found = models.load(cell("lsq-w4").artifact_path), analysis("lsq-w4")
     dense, kinds = models.load(cell("vanilla").artifact_path), (torch.nn.Linear, torch.nn.Conv2d)
     assert list(found["layers"]) == [n for n, m in dense.named_modules() if isinstance(m, kinds)]
@@ -300,7 +308,7 @@ def test_the_analysis_of_lsq_tells_the_steps_and_what_they_clip(smoke):
 
 
 @pytest.mark.parametrize("key", ["diffq", "diffq-finetuned", "diffq-gaussian"])
-def test_the_analysis_of_diffq_tells_its_size_twice_and_its_bits(smoke, key):
+def test_the_analysis_of_diffq_tells_its_size_twice_and_its_bits(in_smoke, key):
     model, found = models.load(cell(key).artifact_path), analysis(key)
     bits = torch.cat([whole for _, whole, _ in model.diffq.values()])
     assert found["groups"].sum() == len(bits)
@@ -325,7 +333,8 @@ def test_every_point_of_the_sweep_is_a_method_and_has_its_family():
 
 
 @pytest.mark.parametrize("key", ["rounded-w3", "fq-vit-w2a2", "lsq-w3", "diffq-p10"])
-def test_a_point_of_the_sweep_is_computed_by_name(smoke, key):
+def test_a_point_of_the_sweep_is_computed_by_name(with_cells, key):
+    with_cells("vanilla", "rounded-w4")
     record = study.run(cell(key))
     assert record.status == "done" and record.simulated
     if key != "diffq-p10":
