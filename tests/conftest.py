@@ -47,7 +47,7 @@ def smoke_home(tmp_path_factory) -> Path:
     if "PYTEST_XDIST_WORKER" in os.environ:
         shared = shared.parent
     folder = shared / "smoke"
-    with open(shared / "smoke.lock", "w") as lock:
+    with open(shared / "smoke.lock", "w", encoding="utf-8") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         if not folder.exists():
             folder.mkdir()
