@@ -8,7 +8,7 @@ from pathlib import Path
 from torch import Tensor, nn
 
 from vitstudy import models, training
-from vitstudy.data import Dataset, Split
+from vitstudy.data import Dataset, Split, preprocessing
 from vitstudy.profiles import EVALUATION_BATCH, Profile, Recipe
 
 
@@ -31,6 +31,11 @@ class Context:
     steps: int = 0
     images_seen: int = 0
     training_seconds: float = 0.0
+
+    @property
+    def preprocessing(self) -> dict:
+        """What a file says of the images that its model takes: `data.preprocessing`."""
+        return preprocessing(self.data.spec.name, self.profile.architecture.image_size)
 
     def model(self, key: str | None = None) -> nn.Module:
         """A fresh copy of the parent `key`, by default the first, as its file has it."""

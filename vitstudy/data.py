@@ -107,6 +107,46 @@ SPECS = {
 }
 
 
+CLASSES = {
+    "digits": "0 1 2 3 4 5 6 7 8 9",
+    "cifar10": "airplane automobile bird cat deer dog frog horse ship truck",
+    "cifar100": """
+        apple aquarium_fish baby bear beaver bed bee beetle bicycle bottle bowl boy bridge bus
+        butterfly camel can castle caterpillar cattle chair chimpanzee clock cloud cockroach couch
+        crab crocodile cup dinosaur dolphin elephant flatfish forest fox girl hamster house kangaroo
+        keyboard lamp lawn_mower leopard lion lizard lobster man maple_tree motorcycle mountain
+        mouse mushroom oak_tree orange orchid otter palm_tree pear pickup_truck pine_tree plain
+        plate poppy porcupine possum rabbit raccoon ray road rocket rose sea seal shark shrew skunk
+        skyscraper snail snake spider squirrel streetcar sunflower sweet_pepper table tank telephone
+        television tiger tractor train trout tulip turtle wardrobe whale willow_tree wolf woman worm
+    """,
+}
+"""The names of a set's classes in the order of their labels, as it is published."""
+
+
+def class_names(name: str) -> list[str]:
+    """What each class of the data set `name` shows, by label."""
+    if name in CLASSES:
+        return CLASSES[name].split()
+    return [f"{number:02d}" for number in range(spec(name).num_classes)]  # the pairs' two digits
+
+
+def preprocessing(name: str, image_size: int) -> dict:
+    """What a stranger needs to give a model its images and to read its answers, as plain values.
+
+    Pixels are on the scale 0..1 before `mean` and `std`, (C,) each; an image of another size is
+    resized to `image_size` squared by bicubic interpolation with antialiasing.
+    """
+    known = spec(name)
+    return {
+        "data": name,
+        "image_size": image_size,
+        "mean": list(known.mean),
+        "std": list(known.std),
+        "classes": class_names(name),
+    }
+
+
 def spec(name: str) -> Spec:
     if name not in SPECS:
         raise unknown("data set", name, SPECS)

@@ -39,10 +39,18 @@ class ConvStem(nn.Module):
             modules += [conv, nn.BatchNorm2d(out), nn.GELU()]
             channels, side = out, -(-side // stride)
         self.layers = nn.Sequential(*modules[:-1])  # the blocks begin with a norm of their own
+        self.image_size = image_size
         self.grid_size, self.num_patches = (side, side), side * side
         self.patch_size = (image_size // side,) * 2
 
     def forward(self, images: Tensor) -> Tensor:  # (B, C, H, W)
+        # Sizes a little smaller give as many tokens, and logits that mean nothing.
+        if images.shape[-2:] != (self.image_size, self.image_size):
+            height, width = images.shape[-2:]
+            raise ValueError(
+                f"images of {height}x{width}, where this stem takes {self.image_size}x"
+                f"{self.image_size}: resize them first"
+            )
         return self.layers(images).flatten(2).transpose(1, 2)  # (B, N, D)
 
 
@@ -147,16 +155,29 @@ def unpack(tensors: dict[str, Tensor], description: dict) -> VisionTransformer:
     return model
 
 
-def save(model: nn.Module, path: Path, packer: str = "vitstudy.models") -> None:
-    """Write `model` to `path`, atomically; `packer` names the module whose `pack` takes it."""
+def save(
+    model: nn.Module,
+    path: Path,
+    packer: str = "vitstudy.models",
+    preprocessing: dict | None = None,
+) -> None:
+    """Write `model` to `path`, atomically; `packer` names the module whose `pack` takes it.
+
+    `preprocessing` (`data.preprocessing`) goes into the header for who uses the file elsewhere.
+    """
     tensors, description = importlib.import_module(packer).pack(model)
+    if preprocessing:
+        description = {**description, "preprocessing": preprocessing}
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
     header = json.dumps({"packer": packer, **description}, sort_keys=True)
     files.write(path, to_bytes(tensors, {"vitstudy": header}))
 
 
 def load(path: Path) -> nn.Module:
-    """The model in `path`, in evaluation mode; raises UserError where the file is damaged."""
+    """The model in `path`, in evaluation mode; its `preprocessing` is what the header says of it.
+
+    Raises UserError where the file is damaged.
+    """
     try:
         with safe_open(path, framework="pt") as file:
             description = json.loads((file.metadata() or {}).get("vitstudy", "null"))
@@ -164,11 +185,14 @@ def load(path: Path) -> nn.Module:
     except (SafetensorError, ValueError) as error:
         raise UserError(f"{path} is no whole safetensors file ({error})") from error
     packer = (description or {}).pop("packer", "")
+    preprocessing = (description or {}).pop("preprocessing", None)
     if not packer.startswith("vitstudy."):  # a file must not choose which module is imported
         raise UserError(f"{path} was not written by vitstudy: its header names no packer")
     try:
-        return importlib.import_module(packer).unpack(tensors, description).eval()
+        model = importlib.import_module(packer).unpack(tensors, description).eval()
     except (ImportError, AttributeError, KeyError, TypeError, ValueError, RuntimeError) as error:
         raise UserError(
             f"{path} does not hold what its header says ({' '.join(str(error).split())[:200]})"
         ) from error
+    model.preprocessing = preprocessing
+    return model

@@ -587,7 +587,7 @@ def _compute(cell: Cell, parents: dict[str, str]) -> Record:
         if not _is_main():
             _barrier()
             return read(cell)
-        models.save(made, cell.artifact_path, method.packer)
+        models.save(made, cell.artifact_path, method.packer, context.preprocessing)
         del made
         record.layers_touched, record.layers_skipped = (
             context.layers_touched,

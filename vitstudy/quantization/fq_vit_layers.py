@@ -213,10 +213,12 @@ class QuantAttention(nn.Module, Quantized):
     def forward(self, x: Tensor, **no_mask) -> Tensor:
         if any(value is not None and value is not False for value in no_mask.values()):
             raise ValueError("attention masks are not quantized here")
-        b, n, _ = x.shape
-        q, k, v = self.qkv(x).view(b, n, 3, self.num_heads, -1).permute(2, 0, 3, 1, 4).unbind(0)
+        qkv = self.qkv(x).unflatten(
+            -1, (3, self.num_heads, -1)
+        )  # (B, N, 3, H, D), of no images too
+        q, k, v = qkv.permute(2, 0, 3, 1, 4).unbind(0)
         maps = self.softmax(q @ k.transpose(-2, -1) * self.scale)  # (B, H, N, N)
-        return self.proj((maps @ v).transpose(1, 2).reshape(b, n, -1))
+        return self.proj((maps @ v).transpose(1, 2).flatten(2))
 
     def extra_repr(self) -> str:
         kind = "log2" if self.log_int else "uniform"

@@ -184,4 +184,5 @@ def compress(context: Context) -> onnx_runtime.OnnxModel:
     content = convert(model, context.options["activation_bits"])
     reason = "ONNX Runtime has 4-bit kernels for matrix products alone: float32"
     onnx_runtime.note_layers(context, model, list(model.lsq), reason)
+    content = onnx_runtime.labelled(content, context.preprocessing)
     return onnx_runtime.run(content, dense_of(model))

@@ -19,6 +19,7 @@ from __future__ import annotations
 
 import ast
 import contextlib
+import json
 import logging
 import math
 import tempfile
@@ -91,13 +92,29 @@ class OnnxModel(nn.Module):
         self.session = _session(self.content, self.threads)
 
     def forward(self, images: Tensor) -> Tensor:
+        """Logits in float32, whatever kind of float the images are; of no images none.
+
+        Raises ValueError for images of another shape than the file was made for.
+        """
         if self.threads != torch.get_num_threads():
             self._start()
-        (logits,) = self.session.run(None, {"images": images.numpy()})
+        (given,), (made,) = self.session.get_inputs(), self.session.get_outputs()
+        if images.ndim != 4 or list(images.shape[1:]) != given.shape[1:]:
+            raise ValueError(
+                f"images of {tuple(images.shape)}, where (B, *{given.shape[1:]}) go in"
+            )
+        if not len(images):
+            return torch.empty(0, made.shape[1])
+        (logits,) = self.session.run(None, {"images": images.float().numpy()})
         return torch.from_numpy(logits)
 
-    def __deepcopy__(self, memo: dict) -> OnnxModel:
-        return OnnxModel(self.content, self.description)
+    def __getstate__(self) -> dict:
+        # A session can be neither copied nor pickled; a new one is started from the same bytes.
+        return {name: value for name, value in self.__dict__.items() if name != "session"}
+
+    def __setstate__(self, state: dict) -> None:
+        super().__setstate__(state)
+        self._start()
 
     def extra_repr(self) -> str:
         return f"{len(self.content):,} bytes of ONNX, opset {opset(self.content)}"
@@ -211,6 +228,16 @@ def serialized(proto) -> bytes:
         del each.metadata_props[:]
         each.doc_string = ""
     proto.doc_string = graph.doc_string = ""
+    return proto.SerializeToString(deterministic=True)
+
+
+def labelled(content: bytes, preprocessing: dict) -> bytes:
+    """The ONNX file with what `data.preprocessing` says in its metadata, lists as JSON."""
+    onnx = engine("onnx")
+    proto = onnx.load_from_string(content)
+    onnx.helper.set_model_props(
+        proto, {name: json.dumps(value).strip('"') for name, value in preprocessing.items()}
+    )
     return proto.SerializeToString(deterministic=True)
 
 
@@ -363,9 +390,9 @@ def compress(context: Context) -> OnnxModel:
     if context.options["weight_bits"] == 32:
         model = context.model("vanilla")
         note_layers(context, model, [], "float32 throughout: the control")
-        return run(export(model), model)
+        return run(labelled(export(model), context.preprocessing), model)
     model, exported = context.model("vanilla"), context.model("onnx")
     content = quantize(exported.content)
     layers = integer_layers(engine("onnx").load_from_string(content).graph)
     note_layers(context, model, layers, "only matrix products with a weight are integers: float32")
-    return run(content, model)
+    return run(labelled(content, context.preprocessing), model)

@@ -35,7 +35,14 @@ class TorchaoModel(nn.Module):
         self.quantized_by = "torchao"
 
     def forward(self, images: Tensor) -> Tensor:
+        if not len(images):  # torchao finds no range of no activations
+            return torch.empty(0, self.description["num_classes"])
         return self.network(images)
+
+    def __reduce__(self) -> tuple:
+        # torchao's tensors cannot be pickled: what goes into the file can.
+        state = {"training": self.training, "preprocessing": getattr(self, "preprocessing", None)}
+        return unpack, pack(self), state
 
     def _apply(self, function: Callable[[Tensor], Tensor], recurse: bool = True) -> TorchaoModel:
         wanted = function(torch.zeros(()))

@@ -12,20 +12,12 @@ from vitstudy.record import Record
 from vitstudy.report import tables
 from vitstudy.study import Cell
 
-CLASS_NAMES = {
-    "digits": list("0123456789"),
-    "cifar10": [
-        *("airplane", "automobile", "bird", "cat", "deer"),
-        *("dog", "frog", "horse", "ship", "truck"),
-    ],
-}
-
 
 def class_names(dataset: str) -> list[str]:
     """What each class shows; its number where that is too much to say."""
-    if dataset == "digit-pairs":
-        return [f"{number:02d}" for number in range(100)]
-    return CLASS_NAMES.get(dataset) or [str(n) for n in range(data.spec(dataset).num_classes)]
+    if dataset == "cifar100":
+        return [str(number) for number in range(100)]
+    return data.class_names(dataset)
 
 
 def measured(profile: str, method: str = "vanilla") -> list[Cell]:
