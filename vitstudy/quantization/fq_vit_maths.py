@@ -126,7 +126,8 @@ def log_int_softmax_exponents(steps: Tensor, scale: Tensor | float) -> Tensor:
     if steps.is_floating_point():
         weights = integer_exp(-distance.double() * refinement, scale)
     else:  # b bits have 2^b distances at most: looked up
-        table = -torch.arange(int(distance.max()) + 1, device=steps.device).double() * refinement
+        furthest = int(distance.max()) if distance.numel() else 0
+        table = -torch.arange(furthest + 1, device=steps.device).double() * refinement
         weights = integer_exp(table, scale)[distance.long()]
     quotient = torch.round(weights.sum(-1, keepdim=True) / weights).clamp_(max=2.0**1000)
     # 1.5 * 2^n <= k < 1.5 * 2^(n+1) gives n + 1, and frexp tells it without a logarithm's error
