@@ -46,7 +46,9 @@ def test_job_that_is_killed_says_at_which_cell_and_that_memory_may_be_why(does):
 
 
 def test_notebook_that_raises_is_told_in_its_own_line(does):
-    says = "import sys; print('failed: 03_qat, cell 5: ValueError: b', file=sys.stderr); sys.exit(1)"
+    says = (
+        "import sys; print('failed: 03_qat, cell 5: ValueError: b', file=sys.stderr); sys.exit(1)"
+    )
     assert does(says, "notebook-03_qat") == 0
     assert job.failures("smoke") == {"notebook-03_qat": "03_qat, cell 5: ValueError: b"}
 
