@@ -88,6 +88,7 @@ rule site:
     input:
         expand(f"{STAMPS}/notebook-{{name}}", name=notebooks.names()),
         [str(path) for path in sorted(files.REPOSITORY.glob("docs/*"))],
+        [str(path) for path in sorted(files.REPOSITORY.glob("results/*/tables/table*.md"))],
     threads: workflow.cores
     shell:
         f"{JOB} site site {NAME}{' --all' * EVERY_TIER}"

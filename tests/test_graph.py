@@ -4,7 +4,7 @@ from graphlib import TopologicalSorter
 
 import pytest
 
-from vitstudy import files, graph, job, methods, profiles, study
+from vitstudy import data, files, graph, job, methods, profiles, study
 from vitstudy.errors import UserError
 
 
@@ -26,6 +26,14 @@ def test_jobs_can_be_done_one_after_the_other(profile, group):
     jobs = graph.jobs(profile, group)
     waits = {name: set(graph.before(jobs, name)) for name in jobs}
     assert set(TopologicalSorter(waits).static_order()) == set(jobs)
+
+
+@pytest.mark.parametrize("profile", profiles.PROFILES)
+@pytest.mark.parametrize("every_tier", [False, True])
+def test_what_a_job_starts_from_is_made_by_jobs_before_it(profile, every_tier):
+    jobs = graph.jobs(profile, every_tier=every_tier)
+    made = {cell for cells in jobs.values() for cell in cells}
+    assert all(set(cell.parents()) <= made for cell in made)
 
 
 def test_cell_jobs_wait_for_the_jobs_of_their_parents():
@@ -128,7 +136,10 @@ def test_what_failed_is_tried_again_with_what_follows_from_it_and_nothing_else(
     assert job.failures("smoke") == {}
 
 
-def test_missing_names_failed_cells_and_jobs_with_the_reason_and_what_has_no_record(stamped):
+def test_missing_names_failed_cells_and_jobs_with_the_reason_and_what_has_no_record(
+    stamped, monkeypatch
+):
+    monkeypatch.setattr(data, "dataset_hash", lambda name: "d" * 64)
     cells = graph.jobs("smoke")
     name, first = next((name, each[0]) for name, each in cells.items() if len(each) > 1)
     study.fail(first, "loss is nan")

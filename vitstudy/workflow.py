@@ -86,11 +86,11 @@ def reproduce(
         if from_nothing and not failed:
             files.write_json(duration_path(profile), {"seconds": seconds})
         log.info("%s", done_line(seconds))
-    _tell_places(profile)
     for key, reason in study.not_run([profile]).items():
         log.info("not run: %s: %s", key, reason)
     for line in outside(profile):
         log.warning("%s", line)
+    _tell_places(profile)
     for what, reason in failed.items():
         log.error("failed: %s: %s", what, reason)
     if failed:
