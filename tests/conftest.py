@@ -53,7 +53,7 @@ def smoke_home(tmp_path_factory) -> Path:
             folder.mkdir()
             smoke_study.make(folder)
     failed = folder / "failed.txt"
-    assert not failed.exists(), failed.read_text()
+    assert not failed.exists(), failed.read_text(encoding="utf-8")
     return folder
 
 
