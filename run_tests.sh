@@ -8,5 +8,5 @@ find_python
 set_up papermill snakemake nbval pytest hypothesis xdist ruff
 cd -- "$root"
 "$PY" -m ruff check --quiet .
-# Side by side on every core, the tests of a file one after the other.
-exec "$PY" -m pytest -n auto --dist loadfile "$@"
+# Side by side on every core; one that has nothing left takes over what another has before it.
+exec "$PY" -m pytest -n auto --dist worksteal "$@"

@@ -25,6 +25,14 @@ settings.register_profile(
 settings.load_profile("study")
 
 
+LONGEST = ("test_workflow.py", "test_notebooks.py")
+"""They take minutes in other processes: begun first, they are not what all workers wait for."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    items.sort(key=lambda item: item.path.name not in LONGEST)
+
+
 @pytest.fixture(autouse=True)
 def home(tmp_path_factory, monkeypatch) -> Iterator[Path]:
     """An empty folder in which this test's results and artifacts lie, and nobody else's."""
@@ -53,7 +61,7 @@ def smoke_home(tmp_path_factory) -> Path:
             folder.mkdir()
             smoke_study.make(folder)
     failed = folder / "failed.txt"
-    assert not failed.exists(), failed.read_text()
+    assert not failed.exists(), failed.read_text(encoding="utf-8")
     return folder
 
 

@@ -34,6 +34,6 @@ def make(folder: Path) -> None:
     running = {name: start(folder, "run", *patterns(name)) for name in DIGITS}
     for name, process in running.items():
         done = finish(process)
-        (folder / f"{name}.txt").write_text(done.err)
+        (folder / f"{name}.txt").write_text(done.err, encoding="utf-8")
         if done.code:
-            (folder / "failed.txt").write_text(done.err)
+            (folder / "failed.txt").write_text(done.err, encoding="utf-8")

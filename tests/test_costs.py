@@ -46,13 +46,19 @@ def counted(tmp_path_factory):
     return folder
 
 
+def as_tiny(patch, home, counted):
+    """Compute in `home`, where the tiny form is counted; the committed counts are not looked at."""
+    patch.setenv("VITSTUDY_HOME", str(home))
+    patch.setitem(profiles.PROFILES, "paper", TINY)
+    patch.setattr(files, "REPOSITORY", home)
+    patch.setattr(speed, "SECONDS_A_TURN", 0.001)
+    files.write(costs.path(), (counted / "results/paper/costs.csv").read_bytes())
+
+
 @pytest.fixture
 def tiny(counted, home, monkeypatch):
-    """A copy of it, to count again in; what is committed of the real size is not looked at."""
-    monkeypatch.setitem(profiles.PROFILES, "paper", TINY)
-    monkeypatch.setattr(files, "REPOSITORY", home)
-    monkeypatch.setattr(speed, "SECONDS_A_TURN", 0.001)
-    files.write(costs.path(), (counted / "results/paper/costs.csv").read_bytes())
+    """A copy of it, to count again in."""
+    as_tiny(monkeypatch, home, counted)
     return home
 
 
@@ -202,11 +208,22 @@ def test_a_row_of_an_unknown_kind_is_refused():
 # What is timed
 
 
-@pytest.fixture
-def timed(tiny):
-    """As `tiny`, its speeds taken too, from the command line."""
-    done = invoke("costs", "--speed", "--rounds", "2")
+@pytest.fixture(scope="module")
+def with_speeds(counted, tmp_path_factory):
+    """As `counted`, its speeds taken too, from the command line."""
+    folder = tmp_path_factory.mktemp("speeds")
+    with pytest.MonkeyPatch.context() as patch:
+        as_tiny(patch, folder, counted)
+        done = invoke("costs", "--speed", "--rounds", "2")
     assert done.code == 0, done.err
+    return folder
+
+
+@pytest.fixture
+def timed(tiny, with_speeds):
+    """A copy of it."""
+    for path in (costs.path(), costs.speed_path()):
+        files.write(path, (with_speeds / path.relative_to(tiny)).read_bytes())
     return costs.read()
 
 

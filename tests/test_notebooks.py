@@ -1,10 +1,6 @@
 """The committed notebooks: their form, a run of each on `smoke`, and that the gate bites."""
 
 import json
-import os
-import shutil
-import subprocess
-import sys
 from pathlib import Path
 
 import nbformat
@@ -60,58 +56,41 @@ def test_notebook_has_one_parameters_cell_short_cells_and_prose_at_both_ends(nam
     assert any("NBVAL_CHECK_OUTPUT" in cell.source for cell in code_cells(notebook))
 
 
-@pytest.fixture(scope="session")
-def study_home(smoke_home, tmp_path_factory) -> Path:
-    """A copy of the smoke study: notebooks write tables and figures."""
-    return shutil.copytree(smoke_home, tmp_path_factory.mktemp("notebooks"), dirs_exist_ok=True)
+def on_smoke(name: str, folder: Path) -> Path:
+    """The committed notebook, its outputs included, told as papermill does to show `smoke`."""
+    notebook = read(name)
+    tags = [cell.metadata.get("tags", []) for cell in notebook.cells]
+    position = next(place for place, each in enumerate(tags) if "parameters" in each)
+    injected = nbformat.v4.new_code_cell('# Parameters\nprofile = "smoke"\n')
+    notebook.cells.insert(position + 1, injected)
+    nbformat.write(notebook, folder / f"{name}.ipynb")
+    return folder / f"{name}.ipynb"
 
 
-@pytest.fixture(scope="session")
-def executed(study_home, tmp_path_factory) -> dict[str, Path]:
-    """Every notebook, executed on the smoke profile from another folder, by the command line."""
-    folder = tmp_path_factory.mktemp("executed")
-    for name in NAMES:
-        command = [sys.executable, "-m", "vitstudy", "notebook", name, "smoke"]
-        done = subprocess.run(
-            [*command, "-o", str(folder / f"{name}.ipynb")],
-            cwd=folder,
-            env={**os.environ, "VITSTUDY_HOME": str(study_home)},
-            capture_output=True,
-            text=True,
-            check=False,
-        )
-        assert done.returncode == 0, done.stderr
-    return {name: folder / f"{name}.ipynb" for name in NAMES}
-
-
-def test_notebooks_pass_nbval_as_executed_on_smoke(executed, study_home, monkeypatch):
-    monkeypatch.setenv("VITSTUDY_HOME", str(study_home))
-    assert notebooks.check(list(executed.values())) == 0
+def test_every_notebook_runs_on_smoke_and_prints_what_is_true_on_every_profile(smoke, tmp_path):
+    """No cell fails, and the marked ones print what is committed, which is of the digits."""
+    assert notebooks.check([on_smoke(name, tmp_path) for name in NAMES]) == 0
 
 
 def test_nbval_fails_a_notebook_whose_stored_output_is_false():
     assert notebooks.check([MUST_FAIL]) == 1
 
 
-def test_executed_notebook_leaves_the_committed_one_alone(executed):
-    for name, path in executed.items():
-        assert path != notebooks.path(name)
-        assert "smoke" in path.read_text()
-        assert 'profile = \\"smoke\\"' not in notebooks.path(name).read_text()
-
-
-def test_parameter_that_the_notebook_does_not_have_is_one_line_and_exit_code_2(study_home):
-    command = [sys.executable, "-m", "vitstudy", "notebook", "00_baselines", "smoke"]
-    done = subprocess.run(
-        [*command, "-p", "profil", "digits"],
-        env={**os.environ, "VITSTUDY_HOME": str(study_home)},
-        capture_output=True,
-        text=True,
-        check=False,
+def test_an_executed_notebook_lies_apart_and_leaves_the_committed_one_alone(smoke, monkeypatch):
+    monkeypatch.chdir(smoke)
+    before = notebooks.path("03_qat").read_bytes()
+    done = invoke("notebook", "03_qat", "smoke")
+    assert done.code == 0, done.err
+    executed = graph.executed("smoke", "03_qat").read_text(encoding="utf-8")
+    assert (
+        'profile = \\"smoke\\"' in executed and smoke in graph.executed("smoke", "03_qat").parents
     )
-    assert done.returncode == 2
-    assert done.stderr.startswith("error: unknown parameter of 00_baselines 'profil'; valid: ")
-    assert len(done.stderr.splitlines()) == 1
+    assert notebooks.path("03_qat").read_bytes() == before
+
+
+def test_parameter_that_the_notebook_does_not_have_is_one_line_and_exit_code_2(in_smoke):
+    done = invoke("notebook", "00_baselines", "smoke", "-p", "profil", "digits")
+    assert one_line(done).startswith("unknown parameter of 00_baselines 'profil'; valid: ")
 
 
 def test_unknown_notebook_names_the_valid_ones():
@@ -153,7 +132,7 @@ def test_a_notebook_without_records_is_left_out_or_refused_in_one_line(home):
     assert "03_qat" not in notebooks.shown("smoke") and "08_tables" in notebooks.shown("smoke")
 
 
-def test_every_need_of_a_notebook_is_a_method_and_its_records_are_enough(smoke):
+def test_every_need_of_a_notebook_is_a_method_and_its_records_are_enough(in_smoke):
     for name in NAMES:
         for key in notebooks.needs(name):
             assert methods.get(key).key == key

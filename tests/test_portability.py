@@ -49,7 +49,9 @@ def test_older_sets_are_held_against_the_newest_and_the_newest_against_the_recor
     assert len(portability._rows(cell, ["default", "avx2"], tmp_path)) == 1
 
 
-def test_the_table_compares_every_artifact_of_the_study(smoke, monkeypatch):
+def test_the_table_compares_every_artifact_of_the_study(with_cells, monkeypatch):
+    compared = ("vanilla", "dynamic", "lsq-w4", "rounded-w4")
+    smoke = with_cells(*compared)
     monkeypatch.setattr(measure, "instruction_sets", lambda: ["avx2"])
 
     def here(code, name, home):
@@ -61,7 +63,6 @@ def test_the_table_compares_every_artifact_of_the_study(smoke, monkeypatch):
     monkeypatch.setattr(instructions, "call", here)
     # One at a time, since this process has one environment.
     monkeypatch.setattr(portability, "ThreadPoolExecutor", lambda _: ThreadPoolExecutor(1))
-    compared = ("vanilla", "dynamic", "lsq-w4", "rounded-w4")
     monkeypatch.setattr(portability, "METHODS", compared)
     own = Cell("smoke", "digits", "rounded-w4", 0)
     kept = study.read(own).artifact_sha256

@@ -627,7 +627,7 @@ def test_outputs_lie_where_others_look_for_them(home, place):
     ],
     ids=str,
 )
-def test_an_edited_record_is_no_hit_and_has_no_row(smoke, change, told):
+def test_an_edited_record_is_no_hit_and_has_no_row(first, change, told):
     value = {**json.loads(DYNAMIC.record_path.read_text()), **change}
     value = {name: each for name, each in value.items() if each is not ...}
     assert study.why_not(DYNAMIC) is None

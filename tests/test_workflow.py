@@ -4,6 +4,7 @@ import json
 import os
 import random
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -38,15 +39,35 @@ def records(home) -> dict[str, dict]:
     for path in sorted((home / "results" / "smoke" / "records").glob("*/*/*.json")):
         record = json.loads(path.read_text())
         found[str(path.relative_to(home))] = {
-            name: value for name, value in record.items() if name not in TIMES
+            name: value for name, value in record.items() if name not in (*TIMES, "commit")
         }
     return found
 
 
+HARMED = ("digits/vanilla", "digits/lsq-w4", "digit-pairs/lsq-w4", "digit-pairs/dynamic")
+"""The cells of `whole` that are made again: a damaged artifact, absent files, a damaged record."""
+
+
+def forget(home, *cells) -> None:
+    """Take away what a home has of cells."""
+    for cell in cells:
+        for folder in home.glob(f"*/smoke/**/{cell}"):
+            shutil.rmtree(folder)
+
+
 @pytest.fixture(scope="module")
-def whole(tmp_path_factory):
-    """A home in which the smoke study was made whole, what it printed, and its environment."""
-    home = tmp_path_factory.mktemp("whole")
+def whole(smoke_home, tmp_path_factory):
+    """A home in which `smoke` was made whole, what it printed, and its environment.
+
+    It began with the records of a study of which a few are harmed: computing all of them anew
+    takes minutes, and shows no more.
+    """
+    home = shutil.copytree(smoke_home, tmp_path_factory.mktemp("whole"), dirs_exist_ok=True)
+    artifact = home / "artifacts/smoke/digits/vanilla/seed0/model.safetensors"
+    artifact.write_bytes(artifact.read_bytes()[:1000])
+    forget(home, "digits/lsq-w4", "digit-pairs/lsq-w4")
+    record = home / "results/smoke/records/digit-pairs/dynamic/seed0.json"
+    record.write_text('{"schema', encoding="utf-8")
     environment = {**os.environ, "VITSTUDY_HOME": str(home)}
     code, printed = reproduce(environment, "smoke")
     assert code == 0, printed
@@ -79,7 +100,9 @@ def test_everything_is_made_and_the_end_says_where_it_is(whole):
 def test_progress_says_what_runs_and_what_remains(whole):
     _, printed, _ = whole
     for cells in graph.jobs("smoke").values():
-        assert f"[1/{len(cells)}] {cells[0]}" in printed
+        for position, cell in enumerate(cells, 1):
+            made = f"{cell.dataset}/{cell.method}" in HARMED
+            assert (f"[{position}/{len(cells)}] {cell}" in printed) == made
     assert "2 of " in printed and "jobs done" in printed
 
 
@@ -103,45 +126,44 @@ def test_second_run_computes_nothing(whole):
     assert {path: path.stat().st_mtime_ns for path in files} == before
 
 
-def test_damaged_files_are_found_said_and_made_again(whole):
-    home, _, environment = whole
-    before = records(home)
-    artifact = home / "artifacts/smoke/digits/vanilla/seed0/model.safetensors"
-    artifact.write_bytes(artifact.read_bytes()[:1000])
-    record = home / "results/smoke/records/digit-pairs/dynamic/seed0.json"
-    record.write_text('{"schema')
-    code, printed = reproduce(environment, "smoke")
-    assert code == 0, printed
+def test_damaged_files_are_found_said_and_made_again(whole, smoke_home):
+    home, printed, _ = whole
     assert "smoke/digits/vanilla/seed0 is computed again: its artifact is damaged" in printed
     assert "smoke/digit-pairs/dynamic/seed0 is computed again: its record is damaged" in printed
     assert "notebook 08_tables" in printed
-    assert records(home) == before
+    assert records(home) == records(smoke_home)
 
 
 def test_shown_from_records_without_artifacts_nothing_is_computed(whole, tmp_path):
     home, _, environment = whole
-    subprocess.run(["cp", "-a", str(home / "results"), str(tmp_path)], check=True)
-    code, printed = reproduce(
-        {**environment, "VITSTUDY_HOME": str(tmp_path)}, "smoke", "--from-records"
-    )
+    shutil.copytree(home / "results", tmp_path / "results")
+    kept = ("vanilla", "dynamic")
+    for folder in tmp_path.glob("results/smoke/*/*/*/"):
+        if folder.name not in kept:
+            shutil.rmtree(folder)
+    environment = {**environment, "VITSTUDY_HOME": str(tmp_path)}
+    code, printed = reproduce(environment, "smoke", "--from-records")
     assert code == 0, printed
-    assert records(tmp_path) == records(home)
+    found = {path: each for path, each in records(home).items() if path.split("/")[4] in kept}
+    assert records(tmp_path) == found and len(found) == 4
     assert not (tmp_path / "artifacts" / "smoke").exists()
     assert (tmp_path / "site/index.html").exists()
+    pages = {path.stem for path in (tmp_path / "site/notebooks").glob("*.html")}
+    assert "00_baselines" in pages and "03_qat" not in pages  # which shows LSQ
 
 
-def test_killed_at_any_moment_it_finishes_with_the_same_records(whole, tmp_path):
-    home, _, environment = whole
-    environment = {**environment, "VITSTUDY_HOME": str(tmp_path)}
+def test_killed_at_any_moment_it_finishes_with_the_same_records(smoke, smoke_home):
+    forget(smoke, *HARMED, "digits/fq-vit", "digits/continued", "digit-pairs/vanilla")
+    environment = {**os.environ, "VITSTUDY_HOME": str(smoke)}
     for wait in (random.Random(1).uniform(3, 6), random.Random(2).uniform(6, 12)):
         process = start(environment, "smoke", start_new_session=True)
         time.sleep(wait)
         os.killpg(process.pid, signal.SIGKILL)
         process.communicate()
-    code, printed = reproduce(environment, "smoke")
+    code, printed = reproduce(environment, "smoke", "--until", "cells")
     assert code == 0, printed
-    assert records(tmp_path) == records(home)
-    assert not list(tmp_path.rglob("*.partial"))
+    assert records(smoke) == records(smoke_home)
+    assert not list(smoke.rglob("*.partial"))
 
 
 @pytest.mark.parametrize(
