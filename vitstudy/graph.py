@@ -31,8 +31,14 @@ def jobs(profile: str, group: str = "family", every_tier: bool = False) -> Jobs:
 
 
 def family(key: str) -> str:
-    """What kind of method `key` is, or is a variant of: the Method column as a plain name."""
+    """What kind of method `key` is, or is a variant of: the Method column as a plain name.
+
+    Controls that are trained from scratch are a kind of their own: they wait for nothing, and
+    would make the longest job longer.
+    """
     method = methods.get(key)
+    if method.reference == "none" and not method.parents:
+        return "controls"
     row = methods.get(method.beneath) if method.beneath else method
     return re.sub("[^a-z]+", "-", row.method.lower()).strip("-") or row.key
 
