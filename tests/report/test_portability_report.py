@@ -58,8 +58,8 @@ def test_instruction_sets_are_told_beside_seeds(home, reference):
     ]
     files.write_json(reference, {"00_baselines": {"accuracy digits, %": taken}})
     told = report.says("digits")
-    assert "0.50 points apart for one seed on other processors" in told
-    assert "1.25 for other seeds on one" in told
+    assert "0.50 points apart on other processors" in told
+    assert "1.25 points apart from other seeds" in told
     wide = report.readable_recipe(report.recipe("digits"))
     assert list(wide["seed 1, %"]) == [97.0, 97.25]
     assert report.readable_recipe(pd.DataFrame(columns=portability.RECIPE_COLUMNS)).empty
@@ -72,4 +72,4 @@ def test_other_profiles_have_their_records_seeds(add, reference):
     found = report.recipe("cifar-cpu")
     assert list(found["accuracy"]) == [80.0, 81.0, 83.0]
     assert set(found["instructions"]) == {"avx512"} and set(found["cpu"]) == {"AMD EPYC"}
-    assert "ends up to 3.00 for other seeds on one" in report.says("cifar-cpu")
+    assert "ends up to 3.00 points apart from other seeds" in report.says("cifar-cpu")

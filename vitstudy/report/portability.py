@@ -144,11 +144,9 @@ def _says_recipe(frame: pd.DataFrame) -> list[str]:
         over_sets = (by_seed.max() - by_seed.min())[by_seed.count() > 1]
         told = []
         if len(over_sets):
-            told.append(
-                f"up to {over_sets.max():.2f} points apart for one seed on other processors"
-            )
+            told.append(f"up to {over_sets.max():.2f} points apart on other processors")
         if len(over_seeds):
-            told.append(f"up to {over_seeds.max():.2f} for other seeds on one")
+            told.append(f"up to {over_seeds.max():.2f} points apart from other seeds")
         if told:
             title = data.spec(dataset).title
             lines.append(f"Trained anew, vanilla on {title} ends {' and '.join(told)}.")
