@@ -662,3 +662,20 @@ def test_the_commit_is_the_studys_own_and_not_that_of_a_repository_around_it(
         assert bool(study.commit()) == tracked
     finally:
         study.commit.cache_clear()
+
+
+def test_missing_takes_ancestors_as_they_are_however_far_up(with_cells, monkeypatch):
+    with_cells("vanilla", "continued", "continued-twice")
+    once, twice = (Cell("smoke", "digits", key, 0) for key in ("continued", "continued-twice"))
+    monkeypatch.setattr(study, "fingerprint", lambda cell, parents: "0" * 64)  # other sources now
+    before = VANILLA.record_path.read_bytes()
+    once.artifact_path.unlink()
+    twice.record_path.unlink()
+    computed, compute = [], study._compute
+    monkeypatch.setattr(
+        study, "_compute", lambda cell, parents: computed.append(cell) or compute(cell, parents)
+    )
+    assert study.run(twice, missing=True).status == "done"
+    assert computed == [once, twice]
+    assert VANILLA.record_path.read_bytes() == before
+    assert study.run(twice, missing=True).status == "done" and len(computed) == 2
