@@ -18,6 +18,7 @@ NAME = PROFILE.name
 FROM_RECORDS = str(config.get("from_records", False)).lower() in ("1", "true")
 EVERY_TIER = str(config.get("all", False)).lower() in ("1", "true")
 JOBS = graph.jobs(NAME, config.get("group", "family"), EVERY_TIER)
+PRIORITIES = graph.priorities(NAME, JOBS)
 RECORDS = sorted(str(path) for path in files.results(NAME).glob("records/*/*/*.json"))
 
 JOB = f"'{sys.executable}' -m vitstudy.job {NAME}"
@@ -45,6 +46,7 @@ rule cells:
     params:
         cells=lambda wildcards: [str(cell) for cell in JOBS[wildcards.job]],
     threads: PROFILE.threads or workflow.cores
+    priority: lambda wildcards: PRIORITIES[wildcards.job]
     shell:
         # A cell that fails has a record that says so, and the job's others go on.
         f"{JOB} cells-{{wildcards.job}} run --keep-going --no-parents {{params.cells:q}}"

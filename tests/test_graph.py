@@ -163,3 +163,14 @@ def test_whole_is_only_what_has_every_product(stamped):
     assert graph.unmade("smoke", cells, ["a"]) == ["records", "speeds", "notebooks", "site"]
     files.write(job.folder("smoke") / "notebook-a", "no\n")
     assert "notebooks" not in graph.unmade("smoke", cells, ["a"])
+
+
+@pytest.mark.parametrize("group", graph.GROUPS)
+def test_what_much_waits_for_goes_first_and_the_longer_set_before_the_shorter(group):
+    jobs = graph.jobs("digits", group)
+    found = graph.priorities("digits", jobs)
+    for name in jobs:
+        for other in graph.before(jobs, name):
+            assert found[other] > found[name] > 0
+        longer = name.replace("digits-", "digit-pairs-", 1)
+        assert name.startswith("digit-pairs") or found[longer] > found[name]

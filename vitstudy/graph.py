@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from vitstudy import files, job, methods, study
+from vitstudy import files, job, methods, profiles, study
 from vitstudy.errors import unknown
 from vitstudy.study import Cell
 
@@ -47,6 +47,26 @@ def before(jobs: Jobs, name: str) -> list[str]:
     """The jobs that must be done before the job `name`: those with its cells' parents."""
     parents = {parent for cell in jobs[name] for parent in cell.parents()}
     return [other for other, cells in jobs.items() if other != name and parents & {*cells}]
+
+
+def priorities(profile: str, jobs: Jobs) -> dict[str, int]:
+    """By job, how much there is to do along the longest path that begins with it.
+
+    A cell counts as many as its data set's recipe has steps. What much waits for goes first, and so
+    does what is long itself: a long job that begins last leaves all cores but one idle.
+    """
+    known, found = profiles.get(profile), {}
+    followers = {name: [other for other in jobs if name in before(jobs, other)] for name in jobs}
+
+    def path(name: str) -> int:
+        if name not in found:
+            own = sum(known.recipe(cell.dataset).steps for cell in jobs[name])
+            found[name] = own + max(map(path, followers[name]), default=0)
+        return found[name]
+
+    for name in jobs:
+        path(name)
+    return found
 
 
 def stamps(profile: str) -> Path:
