@@ -151,6 +151,7 @@ _digits = Profile(
     threads=1,
     tiers=("paper", "control"),
     committed=False,
+    speed_rounds=5,
 )
 _cifar = Profile(
     "cifar",

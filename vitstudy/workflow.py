@@ -126,11 +126,7 @@ def outside(profile: str) -> list[str]:
     lines = []
     for path in sorted((files.results(profile) / "outside").glob("*.json")):
         for entry in _entries(path):
-            low, high = (f"{entry[name]:.4g}" for name in ("low", "high"))
-            lines.append(
-                f"outside its band: {path.stem}: {entry['name']}: {entry['value']:.4g}, band {low} "
-                f"to {high} (made on {entry['made_on']})"
-            )
+            lines.append(f"outside its band: {path.stem}: {notebooks.sentence(entry)}")
     return lines
 
 

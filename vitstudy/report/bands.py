@@ -25,7 +25,7 @@ import pandas as pd
 
 from vitstudy import files, instructions, methods, profiles, study
 from vitstudy.errors import UserError
-from vitstudy.notebooks import JUDGE
+from vitstudy.notebooks import JUDGE, sentence
 from vitstudy.profiles import Profile
 from vitstudy.report import combined, notebook, nystrom, pruning, ptq, quantizer
 from vitstudy.study import Cell
@@ -300,17 +300,6 @@ def _entry(quantity: Quantity, samples: list[dict], found: Band | None) -> dict:
         "high": round(found.high, 6) if found else None,
         "made_on": made_on(samples),
     }
-
-
-def sentence(entry: dict) -> str:
-    """An entry of `outside_path` in words."""
-    value = "no finite number" if entry["value"] is None else f"{entry['value']:.4g}"
-    if entry["low"] is None:
-        return f"{entry['name']} is {value}, without a reference: run 'python -m vitstudy bands'"
-    return (
-        f"{entry['name']} is {value}, its band {entry['low']:.4g} to {entry['high']:.4g} "
-        f"(made on {'; '.join(entry['made_on'])})"
-    )
 
 
 # -- making them ----------------------------------------------------------------------------------
