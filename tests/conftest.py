@@ -7,6 +7,7 @@ import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import networks
 import pytest
 import smoke_study
 import torch
@@ -102,3 +103,9 @@ def with_cells(with_data, smoke_home) -> Callable[..., Path]:
         return with_data
 
     return copy
+
+
+@pytest.fixture
+def vit() -> torch.nn.Module:
+    """A small Vision Transformer for images (B, 3, 16, 16)."""
+    return networks.vit()

@@ -1,31 +1,15 @@
-"""A small Vision Transformer in float64 with weights that are not all alike, and masks of it."""
+"""A small Vision Transformer in float64, and masks of it."""
 
+import networks
 import pytest
 import torch
-from torch import nn
 
-from vitstudy import models
-from vitstudy.profiles import Architecture
 from vitstudy.pruning import slim
 
 
 @pytest.fixture
 def vit():
-    """Three blocks of two heads, five classes; for images (B, 3, 16, 16)."""
-    architecture = Architecture(
-        width=16, depth=3, heads=2, mlp_ratio=2, image_size=16, stem=((8, 3, 2), (16, 3, 2))
-    )
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(0)
-        model = models.build(architecture, 5, 3)
-        for module in model.modules():
-            if isinstance(module, nn.LayerNorm | nn.BatchNorm2d):
-                nn.init.normal_(module.weight, 1, 0.3)
-                nn.init.normal_(module.bias, 0, 0.3)
-            if isinstance(module, nn.Linear):
-                nn.init.normal_(module.weight, 0, 0.4)
-                nn.init.normal_(module.bias, 0, 0.4)
-    return model.double().eval()
+    return networks.vit(width=16, depth=3, spread=0.4).double()
 
 
 @pytest.fixture
