@@ -278,17 +278,14 @@ def test_what_failed_is_said_last_and_the_exit_code_is_1(ended):
 
 def test_number_outside_its_band_is_a_line_and_no_failure(ended):
     entry = {"name": "SQNR of x", "value": -0.57, "low": 2.9, "high": 13.0, "made_on": ["a CPU"]}
-    unknown = {"name": "y", "value": 3.0, "low": None, "high": None, "made_on": []}
     folder = files.results("smoke") / "outside"
-    files.write_json(folder / "02_ptq_fqvit.json", [entry, {"name": "half an entry"}, unknown])
+    files.write_json(folder / "02_ptq_fqvit.json", [entry, {"name": "half an entry"}])
     files.write(folder / "03_qat.json", "[{")
     make_whole()
     code, lines = ended("smoke", False, [])
     assert code == 0
-    said = [line for line in lines if "outside" in line]
-    assert len(said) == 2
-    assert "02_ptq_fqvit: SQNR of x is -0.57, its band 2.9 to 13 (made on a CPU)" in said[0]
-    assert "02_ptq_fqvit: y is 3, without a reference" in said[1]
+    (said,) = [line for line in lines if "outside" in line]
+    assert "02_ptq_fqvit: SQNR of x is -0.57, its band 2.9 to 13 (made on a CPU)" in said
 
 
 @pytest.mark.parametrize(

@@ -124,8 +124,6 @@ def _papermill(source: Path, output: Path, given: dict) -> None:
 def sentence(entry: dict) -> str:
     """What a notebook found outside its band, an entry of `results/<profile>/outside`, in words."""
     value = "no finite number" if entry["value"] is None else f"{entry['value']:.4g}"
-    if entry["low"] is None:
-        return f"{entry['name']} is {value}, without a reference: run 'python -m vitstudy bands'"
     return (
         f"{entry['name']} is {value}, its band {entry['low']:.4g} to {entry['high']:.4g} "
         f"(made on {'; '.join(entry['made_on'])})"

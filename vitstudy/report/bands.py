@@ -245,8 +245,8 @@ def check(profile: Profile, name: str) -> None:
     """Show the quantities of the notebook `name` beside their bands, and say what is outside.
 
     That is written to `outside_path` too. Of `digits` alone; of other profiles nothing is shown.
-    Raises AssertionError where something is outside, or has no reference of `ENOUGH` samples, and
-    `JUDGE` is 1.
+    What has fewer than `ENOUGH` samples has no band yet, which the table says. Raises
+    AssertionError where something is outside and `JUDGE` is 1.
     """
     if profile.name != PROFILE:
         return
@@ -254,9 +254,9 @@ def check(profile: Profile, name: str) -> None:
     kept = references().get(name, {})
     for each in QUANTITIES[name](profile):
         samples = kept.get(each.name, [])
-        found, few = band(distinct(samples), each.kind), len(distinct(samples)) < ENOUGH
+        found = band(distinct(samples), each.kind)
         rows.append(_row(each, samples, found))
-        if few or (found and not found.low <= each.value <= found.high):  # NaN is outside
+        if found and not found.low <= each.value <= found.high:  # NaN is outside
             outside.append(_entry(each, samples, found))
     if rows:
         notebook.table(pd.DataFrame(rows))
@@ -278,7 +278,7 @@ def _row(quantity: Quantity, samples: list[dict], found: Band | None) -> dict:
     if found:
         text = f"{found.low:.4g} to {found.high:.4g}"
     elif len(taken := distinct(samples)) < ENOUGH:
-        text = f"none yet, of {len(taken)} samples"
+        text = f"none yet, of {len(taken)} samples: python -m vitstudy bands makes more"
     else:
         text = (
             f"none: the samples, {taken[0]:.4g} to {taken[-1]:.4g}, vary too much to show a "
@@ -292,12 +292,12 @@ def _row(quantity: Quantity, samples: list[dict], found: Band | None) -> dict:
     }
 
 
-def _entry(quantity: Quantity, samples: list[dict], found: Band | None) -> dict:
+def _entry(quantity: Quantity, samples: list[dict], found: Band) -> dict:
     return {
         "name": quantity.name,
         "value": round(quantity.value, 6) if math.isfinite(quantity.value) else None,
-        "low": round(found.low, 6) if found else None,
-        "high": round(found.high, 6) if found else None,
+        "low": round(found.low, 6),
+        "high": round(found.high, 6),
         "made_on": made_on(samples),
     }
 
