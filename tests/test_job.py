@@ -72,7 +72,9 @@ def test_job_that_is_told_to_end_takes_its_command_along_and_leaves_no_note(home
     mark = home / "begun"
     sleep = f"import time; open({str(mark)!r}, 'w').close(); time.sleep(60)"
     code = (
-        "from vitstudy import job; import sys; start = job._run\n"
+        "from vitstudy import job; import signal, sys; start = job._run\n"
+        # A shell that starts the tests in its background has them ignore it.
+        "signal.signal(signal.SIGINT, signal.default_int_handler)\n"
         f"sleep = {sleep!r}\n"
         "job._run = lambda command: start([sys.executable, '-c', sleep])\n"
         "sys.exit(job.run('smoke', 'cells-a', []))"

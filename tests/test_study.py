@@ -620,7 +620,7 @@ def test_outputs_lie_where_others_look_for_them(home, place):
         ({"accuracy": 0.5}, "accuracy is 0.5, "),
         ({"accuracy": "high"}, "accuracy is 'high', no number or null"),
         ({"accuracy": float("nan")}, "it is no whole JSON object"),
-        ({"size_bytes": 1, "size_mib": 0.0}, "size_bytes is 1, its artifact has"),
+        ({"size_bytes": 2**20, "size_mib": 1.0}, "size_bytes is 1048576, its artifact has"),
         ({"macs": ...}, "it has no macs"),
         ({"method": "vanilla", "flips": None}, "its method is 'vanilla'"),
         ({"seed": 1}, "its seed is 1"),

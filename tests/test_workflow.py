@@ -100,9 +100,9 @@ def test_everything_is_made_and_the_end_says_where_it_is(whole):
 def test_progress_says_what_runs_and_what_remains(whole):
     _, printed, _ = whole
     for cells in graph.jobs("smoke").values():
-        for position, cell in enumerate(cells, 1):
+        for cell in cells:
             made = f"{cell.dataset}/{cell.method}" in HARMED
-            assert (f"[{position}/{len(cells)}] {cell}" in printed) == made
+            assert (f"] {cell}" in printed) == made
     assert "2 of " in printed and "jobs done" in printed
 
 
@@ -225,6 +225,17 @@ def make_whole():
     """What a whole run of `smoke` leaves, as far as the end looks at it."""
     for cell in study.cells("smoke"):
         record = study._blank(cell, {}, "done")
+        record.accuracy, record.accuracy_low, record.accuracy_high = 0.5, 0.4, 0.6
+        record.accuracy_interval, record.test_images = "wilson", 128
+        record.per_class_accuracy, record.calibration_error = [0.5], 0.1
+        record.size_bytes, record.size_mib = 104_858, 0.1
+        record.parameters = record.macs = record.steps = record.images_seen = 1
+        record.weight_bits = record.activation_bits = 32
+        record.simulated, record.layers_touched, record.layers_skipped = False, [], []
+        record.training_seconds = record.seconds = 1.0
+        record.artifact_sha256 = record.predictions_sha256 = "a" * 64
+        if cell.method != "vanilla":
+            record.flips = record.flips_to_wrong = record.flips_to_right = 0
         files.write_json(cell.record_path, record.to_json())
     names = notebooks.shown("smoke")
     for name in ("speed", "site", *(f"notebook-{name}" for name in names)):
