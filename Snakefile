@@ -6,6 +6,8 @@
 # before a job and skips those that exist, while whether a cell is up to date is study's to say.
 # A job takes the cells of one data set, seed and family of methods, since starting Python with
 # torch costs more seconds than a small cell does; --config group=cell makes every cell a job of its own.
+# `--until` is a setting here: Snakemake's own never starts a job whose rule is named and that waits
+# for another job of that rule, as those of cells do.
 # A job that fails leaves a note and has its stamp all the same: what does not need it is still
 # made, the end tells, and the next run tries again what has a note.
 
@@ -17,6 +19,7 @@ PROFILE = profiles.get(config.get("profile", "digits"))
 NAME = PROFILE.name
 FROM_RECORDS = str(config.get("from_records", False)).lower() in ("1", "true")
 EVERY_TIER = str(config.get("all", False)).lower() in ("1", "true")
+UNTIL = str(config.get("until", "")).split()
 JOBS = graph.jobs(NAME, config.get("group", "family"), EVERY_TIER)
 PRIORITIES = graph.priorities(NAME, JOBS)
 RECORDS = sorted(str(path) for path in files.results(NAME).glob("records/*/*/*.json"))
@@ -24,6 +27,11 @@ RECORDS = sorted(str(path) for path in files.results(NAME).glob("records/*/*/*.j
 JOB = f"'{sys.executable}' -m vitstudy.job {NAME}"
 STAMPS = f"results/{NAME}/stamps"
 REPORT = [str(path) for path in sorted(files.SOURCE.glob("report/*.py"))]
+ENDS = {
+    "cells": expand(f"{STAMPS}/cells-{{job}}", job=JOBS),
+    "notebook": expand(f"{STAMPS}/notebook-{{name}}", name=notebooks.names()),
+    **{name: f"{STAMPS}/{name}" for name in ("speed", "survey", "site")},
+}
 
 
 workdir: str(files.root())
@@ -35,7 +43,7 @@ if workflow.is_main_process:
 
 rule all:
     input:
-        f"{STAMPS}/site",
+        [ENDS.get(name, name) for name in UNTIL] or ENDS["site"],
 
 
 rule cells:
@@ -56,7 +64,7 @@ rule speed:
     output:
         touch(f"{STAMPS}/speed"),
     input:
-        expand(f"{STAMPS}/cells-{{job}}", job=JOBS),
+        ENDS["cells"],
     threads: workflow.cores  # nothing else beside it
     shell:
         f"{JOB} speed speed {NAME}"
@@ -88,7 +96,7 @@ rule site:
     output:
         touch(f"{STAMPS}/site"),
     input:
-        expand(f"{STAMPS}/notebook-{{name}}", name=notebooks.names()),
+        ENDS["notebook"],
         [str(path) for path in sorted(files.REPOSITORY.glob("docs/*"))],
         [str(path) for path in sorted(files.REPOSITORY.glob("results/*/tables/table*.md"))],
     threads: workflow.cores

@@ -122,7 +122,8 @@ def test_second_run_computes_nothing(whole):
     before = {path: path.stat().st_mtime_ns for path in files}
     code, printed = reproduce(environment, "smoke")
     assert code == 0, printed
-    assert "[1/" not in printed and "notebook" not in printed
+    assert "[1/" not in printed and "vitstudy: notebook " not in printed
+    assert "jobs done" not in printed
     assert {path: path.stat().st_mtime_ns for path in files} == before
 
 

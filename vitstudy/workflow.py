@@ -190,15 +190,25 @@ def _take_config(options: list[str]) -> tuple[list[str], list[str]]:
     return settings, rest
 
 
+def _take_until(options: list[str]) -> tuple[list[str], list[str]]:
+    """The rules and files of the user's `--until`, and the other options."""
+    parser = argparse.ArgumentParser(add_help=False)
+    parser.add_argument("--until", "-U", nargs="+", action="extend", default=[])
+    given, rest = parser.parse_known_args(options)
+    return given.until, rest
+
+
 def _snakemake(
     profile: str, from_records: bool, every_tier: bool, options: list[str], looks: bool
 ) -> int:
     settings, options = _take_config(options)
+    until, options = _take_until(options)
     # The user's come first: a target behind an option of several values would be one of those.
     command = [sys.executable, "-m", "snakemake", *options]
     command += ["--snakefile", str(files.REPOSITORY / "Snakefile")]
     command += ["--directory", str(files.root())]
     settings = [f"from_records={from_records}", f"all={every_tier}", *settings]
+    settings += [f"until={' '.join(until)}"] * bool(until)
     command += ["--config", f"profile={profile}", *settings]
     # run_all.sh's lock dies with its process, Snakemake's does not; a job that was cut off is
     # taken up again; and whether a cell is up to date is for its stamp to say, not for Snakemake.
