@@ -8,5 +8,6 @@ find_python
 set_up papermill snakemake nbval pytest hypothesis xdist ruff
 cd -- "$root"
 "$PY" -m ruff check --quiet .
+"$PY" -m ruff format --check --quiet .
 # Side by side on every core; one that has nothing left takes over what another has before it.
 exec "$PY" -m pytest -n auto --dist worksteal "$@"

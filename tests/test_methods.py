@@ -4,7 +4,7 @@ import importlib
 
 import pytest
 
-from vitstudy import methods, profiles, study
+from vitstudy import methods, profiles, protocol, study
 from vitstudy.errors import UserError
 
 COMPUTED = {name: methods.computed(known.tiers) for name, known in profiles.PROFILES.items()}
@@ -42,9 +42,9 @@ def test_published_numbers_that_the_papers_argue_from():
 
 @pytest.mark.parametrize("method", methods.available(), ids=lambda each: each.key)
 def test_a_row_that_can_be_measured_has_its_functions_and_its_parents(method):
-    assert callable(importlib.import_module(method.module).compress)
-    packer = importlib.import_module(method.packer)
-    assert callable(packer.pack) and callable(packer.unpack)
+    module, packer = map(importlib.import_module, (method.module, method.packer))
+    assert isinstance(module, protocol.Method) and isinstance(packer, protocol.Packer)
+    assert isinstance(module, protocol.LearnsBits) or method.weight_bits is not None
     for parent in method.parents:
         assert methods.get(parent).module
     assert methods.get(method.key) is method
@@ -76,6 +76,13 @@ def test_variants_and_controls_stand_beneath_a_row_of_the_papers():
         assert each.beneath in rows and each.published is None and each.module and each.note
     assert sorted(keys) == sorted(e.key for row in rows for e in methods.beneath(row))
     assert not any(row.beneath for row in methods.METHODS)
+
+
+def test_a_surveyed_method_is_a_row_of_its_own():
+    for each in methods.SURVEYED:
+        assert each.tier == "survey" and not each.beneath and each.published is None
+        assert each.module and each.reference and each.note
+    assert not {each.key for each in methods.SURVEYED} & {each.key for each in methods.METHODS}
 
 
 def test_the_papers_rows_and_they_alone_are_of_the_first_tier():

@@ -11,7 +11,14 @@ from vitstudy import files, record
 from vitstudy.record import Record
 
 SCHEMA = json.loads((files.SOURCE / "record.schema.json").read_text())
-OPTIONAL = {"engine", "energy_joules", "evaluation_batch", "accuracy_alone", "flips_alone"}
+OPTIONAL = {
+    "engine",
+    "energy_joules",
+    "evaluation_batch",
+    "accuracy_alone",
+    "flips_alone",
+    "adopted",
+}
 """Fields that the first committed records were written without."""
 VALIDATOR = jsonschema.Draft202012Validator(SCHEMA)
 

@@ -16,11 +16,11 @@ import processes
 import pytest
 from commands import invoke, one_line
 
-from vitstudy import baseline, files, methods, profiles, study, training
+from vitstudy import baseline, data, files, methods, profiles, study, training
 from vitstudy.errors import UserError
 from vitstudy.record import TIMES, Record
 from vitstudy.report import tables
-from vitstudy.study import Cell
+from vitstudy.study import Cell, computing, staleness
 
 VANILLA = Cell("smoke", "digits", "vanilla", 0)
 DYNAMIC = Cell("smoke", "digits", "dynamic", 0)
@@ -173,9 +173,9 @@ def changed(package, monkeypatch):
     def at():
         with monkeypatch.context() as patch:
             patch.setattr(files, "SOURCE", package)
-            study._sources.cache_clear()
+            staleness._digests.cache_clear()
             yield
-        study._sources.cache_clear()
+        staleness._digests.cache_clear()
 
     return at
 
@@ -188,7 +188,7 @@ def test_a_changed_method_recomputes_its_own_cells_and_no_others(
     smoke, smoke_home, package, changed
 ):
     with open(package / "quantization" / "dynamic.py", "a", encoding="utf-8") as file:
-        file.write("# changed\n")
+        file.write("CHANGED = True\n")
     why = "quantization/dynamic.py changed"
     with changed():
         found = reasons()
@@ -223,7 +223,7 @@ def test_a_changed_source_that_vanilla_is_made_by_recomputes_what_follows(
     in_smoke, package, changed, name, told
 ):
     with open(package / name, "a", encoding="utf-8") as file:
-        file.write("# changed\n")
+        file.write("CHANGED = True\n")
     with changed():
         found = reasons()
     assert found[str(VANILLA)] == told and found[str(DYNAMIC)] == f"vanilla: {told}"
@@ -237,18 +237,62 @@ def test_a_changed_source_that_no_cell_is_made_by_recomputes_nothing(
     in_smoke, package, changed, name
 ):
     with open(package / name, "a", encoding="utf-8") as file:
-        file.write("# changed\n")
+        file.write("CHANGED = True\n")
     with changed():
         assert set(reasons().values()) == {None}
 
 
-def test_the_file_that_packs_a_model_is_among_its_sources(monkeypatch):
+def test_comments_docstrings_and_layout_change_no_cell(in_smoke, package, changed):
+    for path in package.rglob("*.py"):
+        lines = path.read_text(encoding="utf-8").replace('"""', '"""Reworded: ', 1)
+        path.write_text(f"# Reworded.\n\n\n{lines}\n\n# The end.\n", encoding="utf-8")
+    with changed():
+        assert set(reasons().values()) == {None}
+
+
+def test_a_file_that_lies_elsewhere_changes_no_cell(in_smoke, package, changed):
+    (package / "quantization" / "packing.py").rename(package / "packing.py")
+    old, new = "from vitstudy.quantization.packing import", "from vitstudy.packing import"
+    moved = 0
+    for path in package.rglob("*.py"):
+        text = path.read_text(encoding="utf-8")
+        moved += old in text
+        path.write_text(text.replace(old, new), encoding="utf-8")
+    assert moved > 1
+    with changed():
+        assert set(reasons().values()) == {None}
+
+
+def test_another_number_in_a_function_is_another_digest(package):
+    path = package / "statistics.py"
+    before = staleness.digest(path)
+    staleness._meaning.cache_clear()
+    text = path.read_text(encoding="utf-8")
+    assert "1.959964" in text
+    path.write_text(text.replace("1.959964", "1.96"), encoding="utf-8")
+    assert staleness.digest(path) != before
+
+
+def test_the_file_that_packs_a_model_is_among_its_sources(in_smoke, monkeypatch):
     other = dataclasses.replace(
-        study.methods.get("vanilla"), key="other", packer="vitstudy.quantization.dynamic"
+        methods.get("vanilla"), key="other", packer="vitstudy.quantization.dynamic"
     )
-    monkeypatch.setattr(study.methods, "METHODS", (*study.methods.METHODS, other))
-    assert "quantization/dynamic.py" in study.sources("other")
-    assert "quantization/dynamic.py" not in study.sources("vanilla")
+    monkeypatch.setattr(methods, "METHODS", (*methods.METHODS, other))
+    assert "quantization/dynamic.py" in study.sources(Cell("smoke", "digits", "other", 0))
+    assert "quantization/dynamic.py" not in study.sources(VANILLA)
+
+
+def test_what_changed_the_structure_that_a_cell_starts_from_is_among_its_sources(in_smoke):
+    after = {key: study.sources(Cell("smoke", "digits", key, 0)) for key in STARTED_FROM}
+    for key, (module, other) in STARTED_FROM.items():
+        assert module in after[key] and other not in after[key]
+
+
+STARTED_FROM = {
+    "nystrom-m32+dynamic": ("attention/nystrom.py", "pruning/slim.py"),
+    "vtp-r0.2+dynamic": ("pruning/slim.py", "attention/nystrom.py"),
+    "nystrom-m32+taught": ("attention/nystrom.py", "pruning/importance.py"),
+}
 
 
 def test_another_recipe_or_another_library_is_a_reason(in_smoke, monkeypatch):
@@ -259,7 +303,9 @@ def test_another_recipe_or_another_library_is_a_reason(in_smoke, monkeypatch):
     assert study.why_not(VANILLA) == "its options changed"
     assert study.why_not(PAIRS) is None
     monkeypatch.setitem(profiles.PROFILES, "smoke", known)
-    monkeypatch.setattr(study, "versions", lambda: {**study.read(PAIRS).versions, "timm": "0.1"})
+    monkeypatch.setattr(
+        staleness, "versions", lambda: {**study.read(PAIRS).versions, "timm": "0.1"}
+    )
     assert study.why_not(PAIRS) == "timm changed"
 
 
@@ -283,7 +329,7 @@ def test_missing_needs_no_data_where_every_record_is_there(first, monkeypatch):
     def absent(name):
         raise UserError("no data")
 
-    monkeypatch.setattr(study.data, "dataset_hash", absent)
+    monkeypatch.setattr(data, "dataset_hash", absent)
     assert invoke("run", "--missing", *FIRST_ROWS).code == 0
 
 
@@ -365,7 +411,7 @@ def test_a_failed_training_fails_what_follows_and_no_other_cell(with_data, smoke
 
 def raising(monkeypatch, error: Exception, cell: Cell = VANILLA) -> list[Cell]:
     """Let the computing of `cell` raise `error`; the cells whose computing began, as they do."""
-    compute, begun = study._compute, []
+    compute, begun = computing._compute, []
 
     def broken(each, parents):
         begun.append(each)
@@ -373,7 +419,7 @@ def raising(monkeypatch, error: Exception, cell: Cell = VANILLA) -> list[Cell]:
             raise error
         return compute(each, parents)
 
-    monkeypatch.setattr(study, "_compute", broken)
+    monkeypatch.setattr(computing, "_compute", broken)
     return begun
 
 
@@ -500,7 +546,7 @@ def test_a_checkpoint_of_another_recipe_is_not_gone_on_from(with_data, smoke_hom
     recipe = dataclasses.replace(known.recipes[0], learning_rate=1e-4, matrix_learning_rate=1e-4)
     changed = dataclasses.replace(known, recipes=(recipe, recipe))
     monkeypatch.setitem(profiles.PROFILES, "smoke", changed)
-    monkeypatch.setattr(study, "_measure", lambda *a: (_ for _ in ()).throw(KeyboardInterrupt))
+    monkeypatch.setattr(computing, "_measure", lambda *a: (_ for _ in ()).throw(KeyboardInterrupt))
     with pytest.raises(KeyboardInterrupt):
         study.run(VANILLA)
     assert (VANILLA.checkpoints / "stage0.pt").exists()
@@ -513,7 +559,7 @@ def test_a_checkpoint_of_another_recipe_is_not_gone_on_from(with_data, smoke_hom
 def test_of_two_runs_at_once_one_computes_and_the_other_waits_and_reads(with_data, smoke_home):
     made = (smoke_home / "artifacts/smoke/digits/vanilla/seed0", VANILLA.artifact_path.parent)
     with contextlib.ExitStack() as lock:
-        lock.enter_context(study._locked(VANILLA))
+        lock.enter_context(computing._locked(VANILLA))
         with processes.running(with_data, processes.study, "run", str(VANILLA)) as other:
             while "computed by another process; waiting for it" not in processes.said(with_data):
                 assert other.is_alive()
@@ -649,8 +695,8 @@ def test_the_commit_is_the_studys_own_and_not_that_of_a_repository_around_it(
     tmp_path, monkeypatch, tracked
 ):
     inside = tmp_path if tracked else tmp_path / "unpacked"
-    (inside / "vitstudy").mkdir(parents=True)
-    (inside / "vitstudy" / "study.py").write_text("")
+    (inside / "vitstudy" / "study").mkdir(parents=True)
+    (inside / "vitstudy" / "study" / "computing.py").write_text("")
     (tmp_path / "other.txt").write_text("")
     git(tmp_path, "init")
     git(tmp_path, "add", "--all" if tracked else "other.txt")
@@ -667,13 +713,15 @@ def test_the_commit_is_the_studys_own_and_not_that_of_a_repository_around_it(
 def test_missing_takes_ancestors_as_they_are_however_far_up(with_cells, monkeypatch):
     with_cells("vanilla", "continued", "continued-twice")
     once, twice = (Cell("smoke", "digits", key, 0) for key in ("continued", "continued-twice"))
-    monkeypatch.setattr(study, "fingerprint", lambda cell, parents: "0" * 64)  # other sources now
+    monkeypatch.setattr(
+        staleness, "fingerprint", lambda cell, parents: "0" * 64
+    )  # other sources now
     before = VANILLA.record_path.read_bytes()
     once.artifact_path.unlink()
     twice.record_path.unlink()
-    computed, compute = [], study._compute
+    computed, compute = [], computing._compute
     monkeypatch.setattr(
-        study, "_compute", lambda cell, parents: computed.append(cell) or compute(cell, parents)
+        computing, "_compute", lambda cell, parents: computed.append(cell) or compute(cell, parents)
     )
     assert study.run(twice, missing=True).status == "done"
     assert computed == [once, twice]

@@ -15,6 +15,7 @@ import pytest
 from vitstudy import data, files, graph, job, notebooks, study, workflow
 from vitstudy.errors import UserError
 from vitstudy.record import TIMES
+from vitstudy.study import computing
 
 
 def start(environment, *arguments, **options):
@@ -225,7 +226,7 @@ def ended(home, monkeypatch, caplog):
 def make_whole():
     """What a whole run of `smoke` leaves, as far as the end looks at it."""
     for cell in study.cells("smoke"):
-        record = study._blank(cell, {}, "done")
+        record = computing._blank(cell, {}, "done")
         record.accuracy, record.accuracy_low, record.accuracy_high = 0.5, 0.4, 0.6
         record.accuracy_interval, record.test_images = "wilson", 128
         record.per_class_accuracy, record.calibration_error = [0.5], 0.1

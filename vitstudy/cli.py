@@ -110,7 +110,7 @@ def list_(what: str) -> None:
             click.echo(f"  {spec.name:18} {spec.num_classes} classes, {counts} images")
     if what in ("methods", "all"):
         click.echo("methods")
-        for row in methods.METHODS:
+        for row in (*methods.METHODS, *methods.SURVEYED):
             for method in (row, *methods.beneath(row.key)):
                 state = method.method
                 if reason := methods.not_installed(method):
@@ -189,6 +189,30 @@ def _seconds_left(waiting: list, position: int, spent: float) -> str:
     if position:
         return f", about {spent / position * (len(waiting) - position):.0f} s left"
     return ""
+
+
+@main.command()
+@click.argument("cells", nargs=-1, required=True)
+@click.option("--since", metavar="COMMIT", help="Where they were made; by default as they name it.")
+def adopt(cells: tuple[str, ...], since: str | None) -> None:
+    """Re-mark the records of CELLS that a change of the code leaves true, proven by computing.
+
+    Each method is computed for a few steps on a few images, with the code as it was and as it is;
+    where anything differs that comes out, its records stay stale, and the exit code is 1.
+    """
+    files.repository()
+    from vitstudy import study
+    from vitstudy.study import adoption
+
+    log = logging.getLogger("vitstudy")
+    chosen = study.select(list(cells))
+    adopted, refused = adoption.adopt(chosen, since)
+    for cell, reason in refused.items():
+        log.error("not adopted: %s: %s", cell, reason)
+    rest = len(chosen) - len(adopted) - len(refused)
+    log.info("%d adopted, %d not, %d as they were", len(adopted), len(refused), rest)
+    if refused:
+        sys.exit(1)
 
 
 @main.command()

@@ -1,4 +1,4 @@
-"""What a model costs, counted: parameters, multiply-accumulates, and the machine it ran on.
+"""What a record says of a model: what it answers on the test images, what it costs, where it ran.
 
 Parameters and MACs have a closed formula for the ViT here and a counter that looks at the model;
 the tests hold one against the other.
@@ -10,15 +10,91 @@ import copy
 import os
 import platform
 from pathlib import Path
+from types import ModuleType
+from typing import TYPE_CHECKING
 
+import numpy as np
 import torch
 from torch import nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
-from vitstudy.profiles import Architecture
+from vitstudy import statistics
+from vitstudy.errors import TrainingFailed
+from vitstudy.profiles import EVALUATION_BATCH, Architecture
+
+if TYPE_CHECKING:
+    from vitstudy.context import Context
 
 MIB = 2**20
+
+
+LIKELIEST = 5
+"""How many classes are kept of every test image's prediction."""
+
+
+def on_test_images(
+    context: Context, model: nn.Module, *, alone: bool = False
+) -> tuple[dict, dict[str, np.ndarray]]:
+    """A record's fields on what `model` answers on all test images, and its predictions.
+
+    The predictions are `labels` (N,), `classes` (N, 5), likeliest first, and `probabilities`
+    (N, 5). With `alone` the images are evaluated one by one, too, as is due where an image's logits
+    depend on those beside it. Raises TrainingFailed where a logit is not finite.
+    """
+    test = context.data.test
+    logits = context.evaluate(model, test)
+    if not torch.isfinite(logits).all():
+        raise TrainingFailed(
+            f"the outputs of {context.name} on the test images are no finite numbers"
+        )
+    probabilities = logits.softmax(dim=1)
+    top = probabilities.topk(min(LIKELIEST, probabilities.shape[1]), dim=1)
+    labels, predicted = test.labels.numpy(), top.indices[:, 0].numpy()
+    correct = predicted == labels
+    low, high, interval = statistics.accuracy_interval(correct, test.sources)
+    count = np.bincount(labels, minlength=context.data.spec.num_classes)
+    right = np.bincount(labels, weights=correct, minlength=len(count))
+    fields = {
+        "accuracy": float(correct.mean()),
+        "accuracy_low": low,
+        "accuracy_high": high,
+        "accuracy_interval": interval,
+        "per_class_accuracy": [
+            round(float(r / c), 6) if c else None for r, c in zip(right, count, strict=True)
+        ],
+        "calibration_error": statistics.expected_calibration_error(
+            top.values[:, 0].numpy().astype(np.float64), correct
+        ),
+        "test_images": len(labels),
+        "evaluation_batch": EVALUATION_BATCH,
+    }
+    if alone:
+        one_by_one = context.evaluate(model, test, batch_size=1).argmax(1).numpy()
+        fields["accuracy_alone"] = float((one_by_one == labels).mean())
+        fields["flips_alone"] = int((one_by_one != predicted).sum())
+    return fields, {
+        "labels": labels.astype(np.uint8),
+        "classes": top.indices.numpy().astype(np.uint8),
+        "probabilities": top.values.numpy().astype(np.float16),
+    }
+
+
+def costs(context: Context, model: nn.Module, packer: ModuleType) -> dict:
+    """A record's fields on what `model` costs, and on the machine that it was measured on.
+
+    packer: the module that packs it; an engine's has `facts`, since torch's counters do not see
+    into an engine.
+    """
+    size, channels = context.profile.architecture.image_size, context.data.spec.channels
+    if hasattr(packer, "facts"):
+        fields = packer.facts(model, torch.zeros(1, channels, size, size))
+    else:
+        fields = {
+            "parameters": count_parameters(model),
+            "macs": count_macs(model, size, channels),
+        }
+    return {**fields, "threads": torch.get_num_threads(), "cpu": cpu(), "gpu": gpu()}
 
 
 def count_parameters(model: nn.Module) -> int:

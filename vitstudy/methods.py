@@ -1,6 +1,7 @@
 """The rows of the papers' Tables 1 and 2, in their order, one entry each; then what the study adds.
 
-`VARIANTS` are other settings of a row and its controls: what trains as long, or has as many bits
+`SURVEYED` are the methods that the survey discusses, each a row of its own family. `VARIANTS` are
+other settings of a row and its controls: what trains as long, or has as many bits
 or bytes, without the method. `SWEEP` are settings that only the bit-width sweep shows. A method's
 *tier* says how much depends on it, and a profile names the tiers that it computes. Published
 numbers are those that papers A, B and C print alike: accuracy in percent, speeds in iterations per
@@ -23,12 +24,13 @@ class Published:
     size: float | None
 
 
-TIERS = ("paper", "control", "variant", "sweep")
+TIERS = ("paper", "survey", "control", "variant", "sweep")
 """What a method is to the study, from the papers' own rows to the points of a sweep:
 
-`paper` is a row that the papers print, `control` is what a notebook's argument needs beside it,
-`variant` is another setting that is worth its training where the data are evidence, and `sweep` is
-one point of many, computed when it is asked for by name.
+`paper` is a row that the three papers print, `survey` a method that the survey discusses, `control`
+is what a notebook's argument needs beside it, `variant` is another setting that is worth its
+training where the data are evidence, and `sweep` is one point of many, computed when it is asked
+for by name.
 """
 
 
@@ -45,7 +47,7 @@ class Method:
     tier: str = "variant"
     """One of `TIERS`."""
     beneath: str = ""
-    """The papers' row that it is a variant or a control of; empty for the papers' own rows."""
+    """The papers' row that it is a variant or a control of; empty for what is a row itself."""
     module: str = ""
     """Where `compress(context)` is."""
     packer: str = "vitstudy.models"
@@ -886,13 +888,41 @@ SWEEP = (
 )
 
 
+def _attention(key: str, title: str, reference: str, mechanism: str, **entry) -> Method:
+    """Another attention in the baseline, fine-tuned: `mechanism` is its `module:Class`."""
+    settings = {"attention": f"vitstudy.attention.{mechanism}", **entry.pop("settings", {})}
+    return Method(
+        key,
+        title,
+        "Efficient Attention",
+        reference,
+        tier="survey",
+        module="vitstudy.attention.replace",
+        parents=("vanilla",),
+        options={**settings, **FINE_TUNING},
+        **entry,
+    )
+
+
+SURVEYED = (
+    _attention(
+        "hydra",
+        "Hydra Attention",
+        "Bolya et al., Hydra Attention: Efficient Attention with Many Heads, 2022",
+        "hydra:Hydra",
+        note="cosine kernel, a head a feature; only elementwise work between q, k and v",
+    ),
+)
+
+
 def available() -> tuple[Method, ...]:
-    """What the study can measure: the papers' rows, each followed by what stands beneath it."""
+    """What the study can measure: the papers' rows, each followed by what stands beneath it, then
+    the surveyed methods."""
     found = []
     for row in METHODS:
         points = [each for each in SWEEP if each.beneath == row.key]
         found += [row, *beneath(row.key), *points]
-    return tuple(found)
+    return (*found, *SURVEYED)
 
 
 def beneath(key: str) -> tuple[Method, ...]:
@@ -921,7 +951,7 @@ def not_installed(method: Method) -> str:
 
 def get(key: str) -> Method:
     """The method `key`; raises UserError, naming the valid ones, where the study has none."""
-    for method in (*METHODS, *VARIANTS, *SWEEP):
+    for method in (*METHODS, *SURVEYED, *VARIANTS, *SWEEP):
         if method.key == key:
             return method
     raise unknown("method", key, [method.key for method in available()])

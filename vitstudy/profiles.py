@@ -101,7 +101,7 @@ class Profile:
     """
     limit: tuple[int, int, int, int] | None = None
     """At most so many images of train, calibration, validation and test."""
-    tiers: tuple[str, ...] = ("paper", "control", "variant")
+    tiers: tuple[str, ...] = ("paper", "survey", "control", "variant")
     """The tiers of methods (`methods.TIERS`) that it computes, with what those start from; the rest
     is computed when asked for by name."""
     leaves_out_data: tuple[str, ...] = ()
@@ -187,6 +187,7 @@ PROFILES = {
             ),
             recipes=(Recipe(steps=30, batch_size=16),) * 2,
             limit=(256, 64, 64, 128),
+            tiers=("paper", "survey", "control"),
             speed_rounds=3,
             speed_batch=16,
         ),

@@ -85,7 +85,10 @@ class Record:
     predictions_sha256: str | None = None
     analysis_sha256: str | None = None
     sources: dict[str, str] | None = None
-    """SHA-256 of the package's files that made it."""
+    """The package's files that made it, each with the digest of what it computes."""
+    adopted: dict | None = None
+    """Where the code was changed after it, and proven to compute the same: `since` which commit,
+    and at which `commit` that was proven. Optional: most records are as they were made."""
     commit: str | None = None
     lock_sha256: str | None = None
     versions: dict[str, str] | None = None

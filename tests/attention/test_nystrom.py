@@ -1,8 +1,6 @@
 """Nyström attention: its mathematics, the layer that takes over, the model with it, bad input."""
 
 import copy
-import json
-from pathlib import Path
 
 import foreign_models
 import numpy as np
@@ -11,16 +9,15 @@ import torch
 import torch.nn.functional as F
 from hypothesis import given
 from hypothesis import strategies as st
+from recorded import assert_recorded, recorded
 from timm.models.vision_transformer import Attention
 from torch import nn
 
 from vitstudy import measure, models
-from vitstudy.attention import nystrom, nystrom_codes
+from vitstudy.attention import nystrom, nystrom_codes, replace
 from vitstudy.errors import UserError
 from vitstudy.pruning import slim
 from vitstudy.quantization import dynamic, fq_vit, lsq
-
-REFERENCE = Path(__file__).parents[1] / "reference"
 
 
 def qkv(n, batch=2, heads=2, d=8, dtype=torch.float64, spread=1.0, seed=0):
@@ -215,32 +212,12 @@ def test_under_autocast_the_inverse_stays_in_float32():
 # -- recorded vectors of the public codes (README rows `nystrom_*`) -------------------------------
 
 
-def recorded(name, dtype):
-    with np.load(REFERENCE / f"nystrom_{name}.npz") as content:
-        found = {key: content[key] for key in content}
-    meta = json.loads(str(found.pop("meta")))
-    tensors = {key: torch.from_numpy(value) for key, value in found.items()}
-    moved = {k: v.to(dtype) if k.startswith(("in_", "w.")) else v for k, v in tensors.items()}
-    return moved, meta
-
-
-def assert_recorded(got, tensors, meta, name="out"):
-    """The README's T1: 1e-10 in float64, 2e-5 or ten times the code's own rounding in float32."""
-    if got.dtype == torch.float64:
-        reference = tensors[f"{name}_f64"]
-        tolerance = 1e-10 * reference.abs().max()
-    else:
-        reference = tensors[name]
-        tolerance = max(2e-5 * reference.abs().max(), 10 * meta["f32_vs_f64"][name])
-    assert (got - reference).abs().max() <= tolerance
-
-
 DTYPES = pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 
 
 @DTYPES
 def test_recorded_official_with_convolution(dtype):
-    given, meta = recorded("official__n64_m32_conv33", dtype)
+    given, meta = recorded("nystrom_official__n64_m32_conv33", dtype)
     got = nystrom_codes.official(
         *(given[name] for name in ("in_q", "in_k", "in_v")),
         meta["m"],
@@ -254,7 +231,7 @@ def test_recorded_official_with_convolution(dtype):
 
 @DTYPES
 def test_recorded_third_party_with_padding_in_front(dtype):
-    given, meta = recorded("lucidrains__n65_m24", dtype)
+    given, meta = recorded("nystrom_lucidrains__n65_m24", dtype)
     heads = (given["in_x"] @ given["w.to_qkv.weight"].mT).unflatten(-1, (3, meta["heads"], -1))
     got = nystrom_codes.lucidrains(*heads.permute(2, 0, 3, 1, 4), meta["m"])
     got = got.transpose(1, 2).flatten(2) @ given["w.to_out.0.weight"].mT + given["w.to_out.0.bias"]
@@ -263,7 +240,7 @@ def test_recorded_third_party_with_padding_in_front(dtype):
 
 @DTYPES
 def test_recorded_uneven_segments(dtype):
-    given, meta = recorded("t2t__n65_m24", dtype)
+    given, meta = recorded("nystrom_t2t__n65_m24", dtype)
     heads = (given["in_x"] @ given["w.qkv.weight"].mT).unflatten(-1, (3, 1, -1))
     q, k, v = heads.permute(2, 0, 3, 1, 4)
     got = nystrom.nystrom_attention(
@@ -278,13 +255,13 @@ def test_recorded_uneven_segments(dtype):
 @pytest.mark.parametrize("iterations", [1, 6, 12])
 @DTYPES
 def test_recorded_inverse(dtype, iterations, start):
-    given, meta = recorded("pinv__m24", dtype)
+    given, meta = recorded("nystrom_pinv__m24", dtype)
     got = nystrom.iterative_inverse(given["in_A"], iterations, start)
     assert_recorded(got, given, meta, f"out_{start}_it{iterations}")
 
 
 def test_recorded_pseudo_inverse():
-    given, _ = recorded("pinv__m24", torch.float64)
+    given, _ = recorded("nystrom_pinv__m24", torch.float64)
     torch.testing.assert_close(
         nystrom.exact_inverse(given["in_A"]), given["true_pinv_f64"], rtol=1e-10, atol=1e-10
     )
@@ -329,7 +306,7 @@ def test_a_layer_with_every_token_a_landmark_is_timms_own(vit, images):
     expected = vit(images)
     for place in nystrom.CLASS_TOKENS:
         model = nystrom.replace_attention(copy.deepcopy(vit), None, class_token=place)
-        assert all(nystrom.attends_by_landmarks(block.attn) for block in model.blocks)
+        assert all(replace.mechanism_of(block.attn) for block in model.blocks)
         torch.testing.assert_close(model(images), expected, rtol=1e-6, atol=1e-6)
 
 
@@ -341,7 +318,7 @@ def test_a_layers_output_is_the_formula_between_its_own_projections(vit):
     expected = given.proj(core.transpose(1, 2).flatten(2))
     nystrom.replace_attention(vit, 5, class_token="own", iterations=3)
     torch.testing.assert_close(vit.blocks[0].attn(x), expected)
-    assert "num_landmarks=5, own=1, iterations=3" in repr(vit.blocks[0].attn)
+    assert "num_landmarks=5, class_token='own', iterations=3" in repr(vit.blocks[0].attn)
     with pytest.raises(ValueError, match="takes no mask"):
         vit.blocks[0].attn(x, is_causal=True)
 
@@ -368,7 +345,7 @@ def _dynamically(model, images):
 
 def _by_fq_vit(model, images):
     model, skipped = fq_vit.quantize_model(model, images)
-    assert ("blocks.0.attn", "NystromAttention") in [(n, why[:16]) for n, why in skipped]
+    assert ("blocks.0.attn", "ReplacedAttention") in [(n, why[:17]) for n, why in skipped]
     return model, fq_vit.__name__
 
 
@@ -376,10 +353,10 @@ def _by_fq_vit(model, images):
 def test_quantizers_run_on_top_and_their_files_load_again(vit, images, tmp_path, quantize):
     model = models.changed(vit, nystrom.__name__, num_landmarks=6, class_token="own")
     quantized, packer = quantize(model, images)
-    assert all(nystrom.attends_by_landmarks(m) for m in _attentions(quantized))
+    assert all(replace.mechanism_of(m) for m in _attentions(quantized))
     models.save(quantized, tmp_path / "model", packer)
     loaded = models.load(tmp_path / "model")
-    assert all(nystrom.attends_by_landmarks(m) for m in _attentions(loaded))
+    assert all(replace.mechanism_of(m) for m in _attentions(loaded))
     assert torch.equal(loaded(images), quantized(images))
 
 
@@ -450,7 +427,7 @@ def test_other_options_that_there_cannot_be_are_one_line(vit):
 
 def test_a_model_without_softmax_attention_is_one_line(vit):
     replaced = nystrom.replace_attention(copy.deepcopy(vit), 4)
-    with pytest.raises(UserError, match=r"blocks\.0\.attn attends by landmarks already"):
+    with pytest.raises(UserError, match=r"blocks\.0\.attn attends by Nyström attention already"):
         nystrom.replace_attention(replaced, 4)
     other = copy.deepcopy(vit)
     other.blocks[1].attn = nn.Identity()
@@ -482,7 +459,7 @@ def test_a_foreign_model_attends_by_landmarks_or_is_refused_by_the_layers_name(v
     with torch.no_grad():
         foreign_models.assert_close(replaced(None)(images), model(images))
         fewer = replaced(4)
-        assert all(nystrom.attends_by_landmarks(block.attn) for block in fewer.blocks)
+        assert all(replace.mechanism_of(block.attn) for block in fewer.blocks)
         assert torch.isfinite(fewer(images)).all()
         assert not torch.allclose(fewer(images), model(images), rtol=1e-3)
 

@@ -9,6 +9,7 @@ from commands import invoke, one_line
 
 from vitstudy import data, measure, methods, models, profiles, study
 from vitstudy.attention import nystrom, spectrum
+from vitstudy.attention import replace as attention
 from vitstudy.study import Cell
 
 SMOKE = profiles.get("smoke")
@@ -81,8 +82,8 @@ def test_every_token_a_landmark_answers_as_the_baseline_does():
 
 
 def test_the_class_token_is_a_landmark_of_its_own_where_the_row_says_so():
-    assert load("nystrom-m8-class-dropin").blocks[0].attn.attend.own == 1
-    assert load("nystrom-m8-dropin").blocks[0].attn.attend.own == 0
+    assert load("nystrom-m8-class-dropin").blocks[0].attn.attend.mechanism.own(1) == 1
+    assert load("nystrom-m8-dropin").blocks[0].attn.attend.mechanism.own(1) == 0
 
 
 def test_what_a_row_left_of_its_error_is_that_of_its_own_matrices():
@@ -132,7 +133,7 @@ def test_every_profile_has_more_tokens_than_the_papers_landmarks():
     for profile in profiles.PROFILES.values():
         with torch.device("meta"):
             model = models.build(replace(profile.architecture, depth=1), 10, 3)
-        assert nystrom.num_tokens(model) > 64
+        assert attention.num_tokens(model) > 64
         assert measure.vit_macs(profile.architecture, 10, 3) > 0
 
 
@@ -142,7 +143,7 @@ def test_every_profile_has_more_tokens_than_the_papers_landmarks():
         ({"num_landmarks": 66}, "num_landmarks is 66, and an image has 65 tokens here; valid: 1"),
         ({"num_landmarks": 0}, "num_landmarks is 0, and an image has 65 tokens here; valid: 1 to"),
         ({"class_token": "last"}, "unknown class_token 'last'; valid: segment, own"),
-        ({"again": True}, "blocks.0.attn attends by landmarks already"),
+        ({"again": True}, "blocks.0.attn attends by Nyström attention already"),
     ],
     ids=str,
 )

@@ -19,7 +19,8 @@ from vitstudy.context import Context
 from vitstudy.errors import UserError
 from vitstudy.quantization import dynamic, lsq, onnx_four_bits, onnx_runtime, torchao_int8
 from vitstudy.report import tables
-from vitstudy.study import Cell
+from vitstudy.study import Cell, staleness
+from vitstudy.study.cell import check_installed
 
 SMOKE = profiles.get("smoke")
 ENGINES = [each for each in methods.VARIANTS if each.requires]
@@ -399,7 +400,7 @@ def test_the_float_engine_and_the_four_bit_kernels_flip_no_prediction(in_smoke):
 
 def test_a_cell_is_stale_when_its_engine_changed(in_smoke, monkeypatch):
     known = study.version
-    monkeypatch.setattr(study, "version", lambda n: "0.1" if n == "onnxruntime" else known(n))
+    monkeypatch.setattr(staleness, "version", lambda n: "0.1" if n == "onnxruntime" else known(n))
     assert study.why_not(cell("onnx")) == "onnxruntime changed"
     assert study.why_not(cell("vanilla")) is None
 
@@ -434,7 +435,7 @@ def test_an_absent_engine_asked_for_by_name_is_one_line(in_smoke, absent, patter
     line = one_line(invoke("run", f"smoke/digits/{pattern}"))
     assert "not installed" in line and "pip install -c requirements.lock" in line
     with pytest.raises(UserError, match="not installed"):
-        study._check_installed(cell("onnx"))
+        check_installed(cell("onnx"))
 
 
 def test_lists_and_tables_say_that_an_engine_is_absent(home, absent):

@@ -12,15 +12,17 @@ depthwise convolution of V, which would be new weights, is left out (`nystrom_co
 
 from __future__ import annotations
 
+import dataclasses
 from dataclasses import dataclass
 
 import numpy as np
 import torch
 import torch.nn.functional as F
-from timm.models.vision_transformer import Attention, VisionTransformer
+from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
 
-from vitstudy import finetuning, models
+from vitstudy.attention import replace
+from vitstudy.attention.replace import Mechanism
 from vitstudy.context import Context
 from vitstudy.errors import UserError, unknown
 
@@ -36,6 +38,7 @@ The square root of float64's precision: leaving them out costs as much as roundi
 STARTS = ("paper", "exact", "original", "lucidrains")
 INVERSES = ("iterative", "exact")
 CLASS_TOKENS = ("segment", "own")
+SETTINGS = ("num_landmarks", "class_token", "iterations")
 
 
 def segment_means(x: Tensor, num_landmarks: int) -> Tensor:
@@ -226,19 +229,37 @@ def nystrom_macs(tokens: int, num_landmarks: int, width: int, heads: int, iterat
 
 
 @dataclass(frozen=True)
-class ByLandmarks:
-    """What a layer calls with its q, k and v (B, h, N, d) in the place of softmax attention."""
+class Nystrom(Mechanism):
+    """Nyström attention: None landmarks are as many as there are tokens.
 
-    num_landmarks: int
-    own: int
-    iterations: int
-    scale: float
+    class_token: "segment" puts it into the first segment, "own" makes it a landmark itself.
+    """
 
-    def __call__(
-        self, q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None = None, is_causal: bool = False
-    ) -> Tensor:
-        if mask is not None or is_causal:
-            raise ValueError("Nyström attention takes no mask: an image has all its tokens")
+    title = "Nyström attention"
+    num_landmarks: int | None = None
+    class_token: str = "segment"
+    iterations: int = ITERATIONS
+
+    def own(self, prefix: int) -> int:
+        """How many of the first tokens, `prefix` of which are no patches, are landmarks."""
+        return prefix if self.class_token == "own" else 0
+
+    def fitted(self, tokens: int, prefix: int) -> Nystrom:
+        super().fitted(tokens, prefix)
+        if self.class_token not in CLASS_TOKENS:
+            raise unknown("class_token", self.class_token, CLASS_TOKENS)
+        number = tokens if self.num_landmarks is None else self.num_landmarks
+        least = self.own(prefix) + 1
+        if type(number) is not int or not least <= number <= tokens:
+            raise UserError(
+                f"num_landmarks is {number}, and an image has {tokens} tokens here; valid: "
+                f"{least} to {tokens}"
+            )
+        if type(self.iterations) is not int or self.iterations < 1:
+            raise UserError(f"iterations is {self.iterations}; valid: a whole number from 1 on")
+        return dataclasses.replace(self, num_landmarks=number)
+
+    def attend(self, q: Tensor, k: Tensor, v: Tensor, *, scale: float, prefix: int) -> Tensor:
         if q.shape[-2] < self.num_landmarks:  # where images or dropped patches vary their number
             raise UserError(
                 f"{self.num_landmarks} landmarks, and an image of only {q.shape[-2]} tokens: give "
@@ -249,72 +270,13 @@ class ByLandmarks:
             k,
             v,
             self.num_landmarks,
-            scale=self.scale,
-            own=self.own,
+            scale=scale,
+            own=self.own(prefix),
             iterations=self.iterations,
         )
 
-
-class NystromAttention(nn.Module):
-    """timm's `Attention` that attends by landmarks.
-
-    It takes over the layers, under the same names, so the weights' file does not change.
-    """
-
-    def __init__(self, attention: Attention, attend: ByLandmarks):
-        super().__init__()
-        self.attend, self.scale = attend, attention.scale
-        self.num_heads, self.head_dim = attention.num_heads, attention.head_dim
-        self.qkv, self.proj, self.proj_drop = attention.qkv, attention.proj, attention.proj_drop
-        self.q_norm, self.k_norm = attention.q_norm, attention.k_norm
-        self.norm = getattr(attention, "norm", nn.Identity())  # absent from older timm
-        self.train(attention.training)
-
-    def heads(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """q, k and v of the tokens x (B, N, D): (B, h, N, d) each."""
-        batch, tokens, _ = x.shape
-        qkv = self.qkv(x).reshape(batch, tokens, 3, self.num_heads, self.head_dim)
-        q, k, v = qkv.permute(2, 0, 3, 1, 4).unbind(0)
-        return self.q_norm(q), self.k_norm(k), v
-
-    def forward(
-        self, x: Tensor, attn_mask: Tensor | None = None, is_causal: bool = False
-    ) -> Tensor:
-        x = self.attend(*self.heads(x), attn_mask, is_causal)
-        x = x.transpose(1, 2).flatten(2)  # (B, N, h d)
-        return self.proj_drop(self.proj(self.norm(x)))
-
-    def extra_repr(self) -> str:
-        return str(self.attend)
-
-
-def attends_by_landmarks(module: nn.Module) -> bool:
-    return isinstance(getattr(module, "attend", None), ByLandmarks)
-
-
-def _take_over(attention: nn.Module, attend: ByLandmarks, name: str) -> nn.Module:
-    """`attention` attending by landmarks; raises UserError where it cannot.
-
-    timm's own is replaced. A layer of the study with `heads(x)` and `attend(q, k, v)`, such as a
-    pruned one, keeps its heads and is given another `attend`.
-    """
-    only = "Nyström attention replaces softmax attention of timm's plain kind alone"
-    dropout = getattr(attention, "attn_drop", None)
-    if getattr(attention, "gate", None) is not None or getattr(dropout, "p", 0):
-        raise UserError(f"{name} has a gate or dropout on its attention matrix: {only}")
-    if type(attention) is Attention:
-        return NystromAttention(attention, attend)
-    if attends_by_landmarks(attention):
-        raise UserError(f"{name} attends by landmarks already: {only}")
-    if not all(callable(getattr(attention, part, None)) for part in ("heads", "attend")):
-        raise UserError(f"{name} is {type(attention).__name__}: {only}")
-    attention.attend = attend
-    return attention
-
-
-def num_tokens(model: VisionTransformer) -> int:
-    """What a block of `model` is given of an image: patches and class tokens."""
-    return model.patch_embed.num_patches + model.num_prefix_tokens
+    def macs(self, tokens: int, width: int, heads: int) -> int:
+        return nystrom_macs(tokens, self.num_landmarks, width, heads, self.iterations)
 
 
 def replace_attention(
@@ -324,47 +286,8 @@ def replace_attention(
     class_token: str = "segment",
     iterations: int = ITERATIONS,
 ) -> VisionTransformer:
-    """Let every block of `model` attend by landmarks, in place; its weights stay.
-
-    num_landmarks: None for as many as there are tokens. class_token: "segment" puts it into the
-    first segment, "own" makes it a landmark itself. Raises UserError for a number of landmarks
-    outside 1..n, for unknown options, and for a model without the softmax attention it replaces.
-    """
-    if not len(getattr(model, "blocks", ())):
-        raise UserError(
-            f"{type(model).__name__} has no transformer blocks here, so no attention that Nyström "
-            "attention could replace"
-        )
-    if class_token not in CLASS_TOKENS:
-        raise unknown("class_token", class_token, CLASS_TOKENS)
-    if not isinstance(model, VisionTransformer):
-        raise UserError(
-            f"blocks.0 is {type(model.blocks[0]).__name__} of {type(model).__name__}: Nyström "
-            "attention replaces that of timm's VisionTransformer alone"
-        )
-    tokens, own = num_tokens(model), model.num_prefix_tokens if class_token == "own" else 0
-    num_landmarks = tokens if num_landmarks is None else num_landmarks
-    least = own + 1
-    if type(num_landmarks) is not int or not least <= num_landmarks <= tokens:
-        raise UserError(
-            f"num_landmarks is {num_landmarks}, and an image has {tokens} tokens here; valid: "
-            f"{least} to {tokens}"
-        )
-    if type(iterations) is not int or iterations < 1:
-        raise UserError(f"iterations is {iterations}; valid: a whole number from 1 on")
-    layers = []
-    for index, block in enumerate(model.blocks):
-        if not isinstance(attention := getattr(block, "attn", None), nn.Module):
-            raise UserError(
-                f"blocks.{index} is {type(block).__name__}, without an attention of its own: "
-                "Nyström attention replaces softmax attention of timm's plain kind alone"
-            )
-        scale = getattr(attention, "scale", 1.0)
-        attend = ByLandmarks(num_landmarks, own, iterations, scale)
-        layers.append(_take_over(attention, attend, f"blocks.{index}.attn"))
-    for block, layer in zip(model.blocks, layers, strict=True):
-        block.attn = layer
-    return model
+    """Let every block of `model` attend by landmarks, in place, as `replace.replace` does."""
+    return replace.replace(model, Nystrom(num_landmarks, class_token, iterations))
 
 
 def rebuild(model: VisionTransformer, **options) -> VisionTransformer:
@@ -377,26 +300,13 @@ def rebuild(model: VisionTransformer, **options) -> VisionTransformer:
 
 def approximated(context: Context) -> VisionTransformer:
     """The first parent with its attention replaced as the cell's options say, not trained."""
-    options = context.options
-    model = models.changed(
-        context.model(),
-        __name__,
-        num_landmarks=options["num_landmarks"],
-        class_token=options["class_token"],
-        iterations=options["iterations"],
-    )
-    for name, module in model.named_modules():
-        if attends_by_landmarks(module):
-            context.touched(name)
-    return model
+    settings = {name: context.options[name] for name in SETTINGS}
+    return replace.replaced(context, __name__, **settings)
 
 
 def compress(context: Context) -> nn.Module:
     """The baseline attending by landmarks: as a drop-in (`steps` 0), or then fine-tuned."""
-    model = approximated(context)
-    if context.options["steps"]:
-        context.fit(model, finetuning.recipe(context))
-    return model.cpu()
+    return replace.tuned(context, approximated(context))
 
 
 ANALYSED = 8
@@ -411,7 +321,7 @@ def queries_and_keys(context: Context, model: nn.Module) -> list[tuple[Tensor, T
         q, k, _ = layer.heads(given[0])
         found.append((q.double().cpu(), k.double().cpu()))
 
-    layers = [module for module in model.modules() if attends_by_landmarks(module)]
+    layers = [module for module in model.modules() if replace.mechanism_of(module)]
     hooks = [layer.register_forward_pre_hook(keep) for layer in layers]
     try:
         context.evaluate(model, context.data.calibration.head(ANALYSED))
@@ -427,11 +337,12 @@ def analyse(context: Context, model: nn.Module) -> dict[str, np.ndarray]:
     `error` of the n x n matrix, `residual` of the inverse: relative, means over images and heads.
     """
     attend, errors, left = model.blocks[0].attn.attend, [], []
+    chosen, own = attend.mechanism, attend.mechanism.own(attend.prefix)
     for q, k in queries_and_keys(context, model):
-        options = {"own": attend.own, "iterations": attend.iterations}
-        matrix = nystrom_matrix(q, k, attend.num_landmarks, attend.scale, **options)
+        options = {"own": own, "iterations": chosen.iterations}
+        matrix = nystrom_matrix(q, k, chosen.num_landmarks, attend.scale, **options)
         errors.append(relative_error(matrix, softmax_matrix(q, k, attend.scale)))
-        chosen = (landmarks(x, attend.num_landmarks, attend.own) for x in (q, k))
-        a = landmark_kernel(*chosen, attend.scale)
-        left.append(inverse_residual(a, iterative_inverse(a, attend.iterations)).mean())
+        means = (landmarks(x, chosen.num_landmarks, own) for x in (q, k))
+        a = landmark_kernel(*means, attend.scale)
+        left.append(inverse_residual(a, iterative_inverse(a, chosen.iterations)).mean())
     return {"error": torch.stack(errors).numpy(), "residual": torch.stack(left).numpy()}

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from vitstudy.attention import nystrom
+from vitstudy.attention import nystrom, replace
 from vitstudy.context import Context
 
 ITERATIONS = 20
@@ -73,7 +73,7 @@ def analyse(context: Context, model: nn.Module) -> dict[str, np.ndarray]:
     """
     layers = nystrom.queries_and_keys(context, model)
     attention = model.blocks[0].attn
-    scale, tokens = attention.scale, nystrom.num_tokens(model)
+    scale, tokens = attention.scale, replace.num_tokens(model)
     chosen = numbers_of_landmarks(tokens)
     generator = torch.Generator().manual_seed(0)
     found: dict[str, list] = {}

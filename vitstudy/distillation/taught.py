@@ -6,20 +6,24 @@ method, from the same start, with Eq. 4's loss in the place of the labels' alone
 
 from __future__ import annotations
 
+from importlib import import_module
+
 from torch import nn
 
-from vitstudy import finetuning
-from vitstudy.attention import nystrom
 from vitstudy.context import Context
 from vitstudy.distillation import soft
 from vitstudy.distillation.teacher import TeacherLogits
+from vitstudy.errors import unknown
 from vitstudy.profiles import Recipe
-from vitstudy.pruning import tune
-from vitstudy.quantization import lsq
 from vitstudy.training import Loss
 
-METHODS = {module.__name__: module for module in (finetuning, lsq, nystrom, tune)}
-"""What can be taught: methods that fine-tune by the labels alone."""
+METHODS = (
+    "vitstudy.attention.nystrom",
+    "vitstudy.finetuning",
+    "vitstudy.pruning.tune",
+    "vitstudy.quantization.lsq",
+)
+"""The methods that can be taught: those that fine-tune by the labels alone."""
 
 
 def compress(context: Context) -> nn.Module:
@@ -27,6 +31,8 @@ def compress(context: Context) -> nn.Module:
     with soft.checked_options():
         names = ("temperature", "weight", "expectation")
         soft.check_settings(**{name: context.options[name] for name in names})
+        if context.options["method"] not in METHODS:
+            raise unknown("method", context.options["method"], METHODS)
     plain, targets = context.fit, soft.loss(context, TeacherLogits(context))
 
     def fit(model: nn.Module, recipe: Recipe | None = None, loss: Loss | None = None) -> nn.Module:
@@ -35,4 +41,4 @@ def compress(context: Context) -> nn.Module:
         return plain(model, recipe, targets)
 
     context.fit = fit
-    return METHODS[context.options["method"]].compress(context)
+    return import_module(context.options["method"]).compress(context)

@@ -87,6 +87,11 @@ def pack(model: nn.Module) -> tuple[dict[str, Tensor], dict]:
     }, models.described(model)
 
 
+def why_not_exported(model: nn.Module) -> str:
+    """Why `torch.export` takes no such model."""
+    return "torch.export knows no value for PyTorch's packed int8 weights"
+
+
 def unpack(tensors: dict[str, Tensor], description: dict) -> nn.Module:
     """The quantized model, its integers packed again for the engine of this machine."""
     quantized = {name.removesuffix(".scale") for name in tensors if name.endswith(".scale")}

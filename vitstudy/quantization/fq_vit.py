@@ -236,6 +236,13 @@ def pack(model: nn.Module) -> tuple[dict[str, Tensor], dict]:
     return packed, {**models.described(model), "fq_vit": asdict(options), "packed": layout}
 
 
+def why_not_exported(model: nn.Module) -> str:
+    """Why `torch.export` takes no such model; empty where it does."""
+    if any(getattr(module, "log_int", False) for module in model.modules()):
+        return "Log-Int-Softmax looks its exponentials up in a table as long as the logits need"
+    return ""
+
+
 def unpack(tensors: dict[str, Tensor], description: dict) -> nn.Module:
     """The quantized model that `pack` took apart, with the same logits to the bit.
 

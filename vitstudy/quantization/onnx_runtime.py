@@ -333,6 +333,11 @@ def count_macs(content: bytes, image: Tensor) -> int:
     return total
 
 
+def why_not_exported(model: OnnxModel) -> str:
+    """Why `torch.export` takes no such model."""
+    return "ONNX Runtime computes it: its content is a whole ONNX file already"
+
+
 def facts(model: OnnxModel, image: Tensor) -> dict:
     """The record's fields that torch's counters, which do not see into the engine, cannot fill in.
 

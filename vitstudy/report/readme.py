@@ -57,7 +57,7 @@ def rows(profile: str) -> list[dict]:
         record = study.read(cell)
         if record is None or record.status != "done" or cell.seed != profiles.get(profile).seeds[0]:
             continue
-        if methods.get(cell.method).beneath:  # variants and controls are in the tables
+        if methods.get(cell.method).tier != "paper":  # variants and controls are in the tables
             continue
         found.append(
             {
