@@ -215,6 +215,14 @@ def test_a_missing_quantity_makes_a_claim_that_cannot_be_checked(copied):
             holds({"of": "x.count", "is": 1}, **{"with": {"x": {"rows": 11}}}),
             r"quantity x\.count: unknown table '11'",
         ),
+        (
+            holds({"of": "x.count", "is": 1}, **{"with": {"x": {"rows": 2, "least": "flops"}}}),
+            r"quantity x\.count: unknown column of table 2 'flops'",
+        ),
+        (
+            holds({"of": "x.count", "is": 1}, **{"with": {"x": {"row": 2, "where": {}}}}),
+            r"quantity x\.count: unknown quantity 'row and where'",
+        ),
         (holds(TRUE, computed="{top:g}"), "unknown quantity 'top'"),
         (claim(best=["CB"]), "unknown scope 'CB'"),
         (claim(bests=["CA"]), "unknown key 'bests'"),

@@ -74,7 +74,7 @@ def _of_vanilla(number: Callable[[Region], Condition]) -> Number:
     return _alone(of_row)
 
 
-def _in_figure(what: str, names: tuple[str, ...], number: Callable, printed: str) -> Number:
+def _analysed(what: str, names: tuple[str, ...], number: Callable, printed: str) -> Number:
     """A quantity that `number` makes of the arrays `names` of a row's analysis file."""
     return _alone(
         lambda row, region: conditions.analysed(what, row, names, number, region, printed)
@@ -102,25 +102,25 @@ NUMBERS: dict[str, Number] = {
     "growth": _alone(conditions.growth),
     "parameters": _of_vanilla(conditions.parameters),
     "attention_share": _of_vanilla(conditions.attention_share),
-    "small_attention": _in_figure(
+    "small_attention": _analysed(
         "share of attention values below 0.1, {}",
         ("attention__vanilla",),
         lambda values: np.mean(values < 0.1),
         "figure 1 shows it, no number is printed",
     ),
-    "large_attention": _in_figure(
+    "large_attention": _analysed(
         "share of attention values above 0.9, {}",
         ("attention__vanilla",),
         lambda values: np.mean(values > 0.9),
         "figure 1 shows it, no number is printed",
     ),
-    "open_gates": _in_figure(
+    "open_gates": _analysed(
         "share of parameters whose gate is above 0.99, {}",
         ("score", "parameters"),
         lambda score, parameters: np.average(score > 0.99, weights=parameters),
         "figure 3 shows it, no number is printed",
     ),
-    "quarter_rank_error": _in_figure(
+    "quarter_rank_error": _analysed(
         "error of the best approximation by a quarter of the rank, {}",
         ("best_error",),
         _quarter_rank_error,

@@ -194,7 +194,9 @@ class Quantities:
         if models is not None:
             places = [self.tables.place(rows, model) for model in models]
             frame = frame.loc[places]
-        return frame.nsmallest(first, least) if least else frame
+        if least:
+            frame = frame.loc[self.tables.column(rows, least)[frame.index].nsmallest(first).index]
+        return frame
 
     def _told(self, told: str, row: str, by: str = ", ", none: str = "") -> str:
         """The rows named `told` in words: each is `row`, with its columns in braces."""
@@ -207,12 +209,13 @@ class Quantities:
 
     def _called(self, given: Mapping[str, Any]) -> Any:
         """Arithmetic on values, or a function of the tables, which takes what is given as it is."""
-        ((name, arguments),) = given.items()
+        name, arguments = next(iter(given.items()), ("", []))
+        if len(given) != 1 or name not in (*ARITHMETIC, *FUNCTIONS):
+            valid = ("rows", "told", "met", *ARITHMETIC, *FUNCTIONS)
+            raise unknown("quantity", " and ".join(given), valid)
         listed = arguments if isinstance(arguments, list) else [arguments]
         if name in FUNCTIONS:
             return FUNCTIONS[name](self.tables, *listed)
-        if name not in ARITHMETIC:
-            raise unknown("quantity", name, ("rows", "told", "met", *ARITHMETIC, *FUNCTIONS))
         listed = [arguments] if _is_cell(arguments) else listed
         return ARITHMETIC[name](*map(self.value, listed))
 
