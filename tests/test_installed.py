@@ -4,6 +4,7 @@ import os
 import shutil
 import subprocess
 import sys
+import tomllib
 
 import pytest
 
@@ -62,6 +63,19 @@ def test_a_cell_that_is_run_elsewhere_lies_where_it_was_run(site_packages, tmp_p
     done = call(site_packages, tmp_path, "rank", "--rows", "1")
     assert (done.returncode, len(done.stderr.splitlines())) == (2, 1)  # nothing is counted here yet
     assert listing(site_packages) == before
+
+
+def test_a_wheel_takes_every_file_of_data_that_the_package_reads():
+    project = tomllib.loads((files.REPOSITORY / "pyproject.toml").read_text(encoding="utf-8"))
+    patterns = project["tool"]["setuptools"]["package-data"]["vitstudy"]
+    taken = {path for pattern in patterns for path in files.SOURCE.glob(pattern)}
+    data = {
+        path
+        for path in files.SOURCE.rglob("*")
+        if path.is_file() and path.suffix not in (".py", ".pyc")
+    }
+    assert {path.suffix for path in data} >= {".csv", ".json", ".toml"}
+    assert data <= taken
 
 
 def test_a_system_without_locks_is_told_which_systems_are_supported(home):

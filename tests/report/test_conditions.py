@@ -8,18 +8,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from vitstudy import files
+from vitstudy.conditions import Region, Value, about, above, at_least, at_most, below
 from vitstudy.report import conditions
-from vitstudy.report.conditions import (
-    Measured,
-    Region,
-    Unmeasured,
-    Value,
-    about,
-    above,
-    at_least,
-    at_most,
-    below,
-)
+from vitstudy.report.conditions import Measured, Unmeasured
 from vitstudy.study import Cell
 
 

@@ -1,13 +1,11 @@
-"""A claim's number and where it has to lie, read off the papers' tables and off the records alike.
+"""A claim's number, read off the papers' tables and off the records alike.
 
-A condition is met where the number's whole range lies in its region, and is not where none of it
-does; in between it is open. A published number has no range; a measured difference of accuracy has
-its 95 % interval, a measured speed the quartiles of its turns, a size none.
+A published number has no range; a measured difference of accuracy has its 95 % interval, a measured
+speed the quartiles of its turns, a size none.
 """
 
 from __future__ import annotations
 
-import math
 import statistics
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -15,6 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from vitstudy import data, files, methods, profiles, speed
+from vitstudy.conditions import Region, Value
 from vitstudy.record import Record
 from vitstudy.report import published, significance, tables
 from vitstudy.study import Cell
@@ -23,80 +22,12 @@ VANILLA = "vanilla"
 ANOTHER_NETWORK = "a number of the papers' own network: the profile `paper` has it"
 
 
-@dataclass(frozen=True)
-class Value:
-    """A number and the range in which it is known to lie."""
-
-    value: float
-    low: float
-    high: float
-
-    @classmethod
-    def exact(cls, value: float) -> Value:
-        return cls(value, value, value)
-
-
 class Unmeasured(str):
     """The reason for a number that the study could have, of a row that has no record here."""
 
 
 Read = Value | str
 """A value, or the reason why there is none."""
-
-
-@dataclass(frozen=True)
-class Region:
-    """Where a number has to lie, its ends included unless it is open."""
-
-    low: float = -math.inf
-    high: float = math.inf
-    open: bool = False
-
-    def holds(self, value: Value) -> bool | None:
-        """Whether the whole range of `value` lies in the region; None where a part of it does."""
-        inside, outside = value.low >= self.low, value.high < self.low
-        inside, outside = inside and value.high <= self.high, outside or value.low > self.high
-        if self.open:
-            inside = inside and value.low != self.low and value.high != self.high
-            outside = outside or value.high == self.low or value.low == self.high
-        return True if inside else False if outside else None
-
-    def words(self, form: str) -> str:
-        """The region in words, its ends written by `form`."""
-        if self.high == math.inf:
-            return f"{'above' if self.open else 'at least'} {form.format(self.low)}"
-        if self.low == -math.inf:
-            return f"{'below' if self.open else 'at most'} {form.format(self.high)}"
-        return f"{form.format(self.low)} to {form.format(self.high)}"
-
-
-ABOUT = 0.1
-"""How far off a number may be, as a share of it, that a paper calls by another: "a quarter"."""
-
-
-def above(bound: float) -> Region:
-    """All that is greater than `bound`."""
-    return Region(low=bound, open=True)
-
-
-def below(bound: float) -> Region:
-    """All that is less than `bound`."""
-    return Region(high=bound, open=True)
-
-
-def at_least(bound: float) -> Region:
-    """`bound` and all that is greater."""
-    return Region(low=bound)
-
-
-def at_most(bound: float) -> Region:
-    """`bound` and all that is less."""
-    return Region(high=bound)
-
-
-def about(number: float) -> Region:
-    """What is off from `number` by at most the share ABOUT of it, either way."""
-    return Region(*sorted((number * (1 - ABOUT), number * (1 + ABOUT))))
 
 
 @dataclass(frozen=True)

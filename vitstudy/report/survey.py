@@ -10,6 +10,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from vitstudy import files
+from vitstudy.conditions import FAILS, HOLDS, OPEN, PARTLY, VERDICTS
 from vitstudy.errors import UserError
 from vitstudy.report import quantizer, style, survey_figures, survey_schematics
 from vitstudy.survey import audit, claims, counted, models, pareto, tables
@@ -152,7 +153,7 @@ def shown(number: int, folder: Path = tables.DATA) -> pd.DataFrame:
 def verdicts(found: pd.DataFrame, by: str) -> pd.DataFrame:
     """How many rows of an audit have each verdict, a row for each value of the column `by`."""
     counts = pd.crosstab(found[by], found["verdict"])
-    order = [*AUDIT_VERDICTS, claims.HOLDS, claims.PARTLY, claims.NOT, claims.UNKNOWN]
+    order = [*AUDIT_VERDICTS, *VERDICTS]
     counts = counts[[each for each in order if each in counts]]
     counts.columns.name = None
     counts["all"] = counts.sum(axis=1)
@@ -183,8 +184,8 @@ def wrong(found: pd.DataFrame) -> pd.DataFrame:
 
 def doubtful(found: pd.DataFrame) -> pd.DataFrame:
     """The claims that do not simply hold, those that fail first."""
-    rank = {claims.NOT: 0, claims.PARTLY: 1, claims.UNKNOWN: 2}
-    chosen = found[found["verdict"] != claims.HOLDS]
+    rank = {FAILS: 0, PARTLY: 1, OPEN: 2}
+    chosen = found[found["verdict"] != HOLDS]
     chosen = chosen.sort_values("verdict", key=lambda each: each.map(rank), kind="stable")
     columns = ["section", "line", "claim", "computed", "verdict", "note"]
     return chosen[columns].rename(columns=str.capitalize)
@@ -278,9 +279,9 @@ def conclusion(
         f"worst {worst.model} (Table {worst.table}): {worst.printed_eer:.1f} printed, "
         f"{worst.recomputed_eer:.1f} computed. One known value explains {explained} of them. "
         f"{len(far) - len(off)} more are as far off, but within their inputs' rounding.",
-        f"Of {len(said)} sentences with a number, {verdict.get(claims.HOLDS, 0)} hold, "
-        f"{verdict.get(claims.PARTLY, 0)} partly, {verdict.get(claims.NOT, 0)} do not, and "
-        f"{verdict.get(claims.UNKNOWN, 0)} cannot be checked from the tables.",
+        f"Of {len(said)} sentences with a number, {verdict.get(HOLDS, 0)} hold, "
+        f"{verdict.get(PARTLY, 0)} partly, {verdict.get(FAILS, 0)} do not, and "
+        f"{verdict.get(OPEN, 0)} cannot be checked from the tables.",
         f"Of {len(fronts)} best trade-offs, {len(fronts) - len(beaten)} are on their front and "
         f"{alone} alone on it: a front does not single out one model, a weighting does."
         + "".join(

@@ -7,13 +7,13 @@ from collections.abc import Callable
 
 import pandas as pd
 
-from vitstudy import files, profiles
+from vitstudy import conditions, files, profiles
+from vitstudy.conditions import ABOUT, judge
 from vitstudy.profiles import Profile
-from vitstudy.report.claims import ACCEPTABLE, CLAIMS, LITTLE, LOW_RANK, SHRUNK, SMALL_SHARE, Claim
-from vitstudy.report.conditions import ABOUT, Condition, Measured, Read, Unmeasured
+from vitstudy.report.claims import BOUNDS, CLAIMS, Claim
+from vitstudy.report.conditions import Condition, Measured, Read, Unmeasured
 
-HOLDS, PARTLY, FAILS, OPEN = "holds", "partly", "does not hold", "cannot be checked"
-VERDICTS = (HOLDS, PARTLY, FAILS, OPEN)
+VERDICTS = HOLDS, PARTLY, FAILS, OPEN = conditions.VERDICTS
 ILLUSTRATES = "illustrates only"
 """The verdict wherever the profile's data are not the papers'."""
 WITHIN_CHANCE = "within chance"
@@ -25,26 +25,6 @@ COLUMNS = [
 LISTED = 6
 """So many numbers of a table are all written out; of more, the count and those that speak against
 the claim."""
-
-
-def judge(met: list[bool | None], need: str) -> str:
-    """The verdict on a claim whose conditions are met, are not, or are open (None).
-
-    `need` says how many of them it takes: "all", "most" (more than half) or "any". A claim that
-    needs all and has some is partly met; conditions that are open count for neither side.
-    """
-    count, true, false = len(met), met.count(True), met.count(False)
-    if need not in ("all", "most", "any"):
-        raise ValueError(f"need is {need!r}; valid: all, most, any")
-    if not true and not false:
-        return OPEN
-    if need == "any":
-        return HOLDS if true else FAILS if false == count else OPEN
-    if true == count or (need == "most" and 2 * true > count):
-        return HOLDS
-    if need == "most":
-        return FAILS if 2 * false >= count else PARTLY
-    return PARTLY if true else FAILS
 
 
 def standing(profile: Profile) -> str:
@@ -167,12 +147,13 @@ def rules() -> str:
     """How numbers, and words without one, are read."""
     return (
         f"A number counts as met within {ABOUT:.0%} of it (`almost`, `nearly` and `about` too); a "
-        f"minor or almost no loss is at most {LITTLE:g} point, an acceptable one at most "
-        f"{ACCEPTABLE:g}, a larger one significant; a substantial reduction leaves at most "
-        f"{SHRUNK:.0%}; a small share is at most {SMALL_SHARE:.0%}; of low rank is a matrix of "
-        f"which a quarter of the rank leaves out at most {LOW_RANK:.0%}. A measured difference of "
-        "accuracy has to lie in the claim's range with its whole 95 % interval, and a measured "
-        "speed with its quartiles; else it is within chance."
+        f"minor or almost no loss is at most {BOUNDS['little']:g} point, an acceptable one at most "
+        f"{BOUNDS['acceptable']:g}, a larger one significant; a substantial reduction leaves at "
+        f"most {BOUNDS['shrunk']:.0%}; a small share is at most {BOUNDS['small_share']:.0%}; of "
+        "low rank is a matrix of which a quarter of the rank leaves out at most "
+        f"{BOUNDS['low_rank']:.0%}. A measured difference of accuracy has to lie in the claim's "
+        "range with its whole 95 % interval, and a measured speed with its quartiles; else it is "
+        "within chance."
     )
 
 

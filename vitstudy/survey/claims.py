@@ -1,217 +1,307 @@
 """What the survey says in numbers in Sections 4 to 4.5 and 6.3, sentence by sentence, computed.
 
-A claim is told in our words, with the line of the survey's text. Its verdict is computed from the
-tables: `holds` where what is printed there gives the stated number, rounded or cut off, or makes
-the statement true; `partly` where a part of it does, or the number lies within what the inputs'
-own rounding allows; `does not hold`; `cannot be checked` where the tables say nothing of it.
-A "best trade-off" holds where the model is on the front and nobody else is, partly where it shares
-the front, and does not where another model is better in both.
+The claims are in `claims.toml`, told in our words, with the line of the survey's text; what stands
+here reads them. The verdict of each is computed from the tables: `holds` where what is printed
+there gives the stated number, rounded or cut off, or makes the statement true; `partly` where a
+part of it does, or the number lies within what the inputs' own rounding allows; `does not hold`;
+`cannot be checked` where the tables say nothing of it.
 """
 
 from __future__ import annotations
 
-import itertools
-import math
-from collections.abc import Callable
-from dataclasses import dataclass
+import operator
+import string
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from vitstudy.survey import models, pareto, tables
+from vitstudy.conditions import (
+    COMPARISONS,
+    OPEN,
+    Value,
+    check_keys,
+    judge,
+    naming,
+    read_file,
+    region,
+)
+from vitstudy.errors import UserError, unknown
+from vitstudy.survey import judging, tables
+from vitstudy.survey.judging import ARITHMETIC, Cell, Found
+from vitstudy.survey.quantities import FUNCTIONS, NAMED_TABLES, Missing, Tables
 
-HOLDS, PARTLY, NOT, UNKNOWN = "holds", "partly", "does not hold", "cannot be checked"
+FILE = Path(__file__).with_suffix(".toml")
 COLUMNS = ["section", "claim", "computed", "verdict", "note", "line"]
 
-
-@dataclass(frozen=True)
-class Claim:
-    section: str
-    line: int
-    claim: str
-    computed: str
-    verdict: str
-    note: str = ""
-
-
-@dataclass(frozen=True)
-class Cell:
-    """A printed number and half a unit of its last digit."""
-
-    value: float
-    half: float
-
-
-class Tables:
-    """The survey's tables, as text and as numbers, all models in one, and what was counted."""
-
-    def __init__(self, folder: Path = tables.DATA, counted: pd.DataFrame | None = None):
-        self.folder, self.counted = folder, counted
-        self.text = {number: tables.printed(number, folder) for number in tables.NUMBERS}
-        self.frame = {number: tables.load(number, folder) for number in tables.NUMBERS}
-        self.known = models.classification(counted, folder)
-
-    def _place(self, number: int, model: str, bits: tuple[int, int] | None, **where) -> int:
-        frame = self.frame[number]
-        fits = frame["encoder" if "encoder" in frame else "model"] == model
-        if bits:
-            fits &= (frame["weight_bits"] == bits[0]) & (frame["activation_bits"] == bits[1])
-        for column, value in where.items():
-            fits &= frame[column] == value
-        return int(np.flatnonzero(fits)[0])
-
-    def cell(self, number: int, model: str, column: str, bits=None, **where) -> Cell:
-        place = self._place(number, model, bits, **where)
-        text = self.text[number][column].iloc[place]
-        return Cell(float(text) if text else math.nan, tables.half_unit(text))
-
-    def value(self, number: int, model: str, column: str, bits=None, **where) -> float:
-        return self.cell(number, model, column, bits, **where).value
-
-
-# -- verdicts -------------------------------------------------------------------------------------
-
-
-def _says(text: str, value: float) -> bool:
-    """Whether `value`, rounded or cut off, is the stated number."""
-    stated, half = float(text), tables.half_unit(text)
-    beyond = (value - stated) * math.copysign(1, stated)  # away from zero, where cutting off ends
-    return abs(value - stated) <= half + 1e-9 or 0 <= beyond < 2 * half - 1e-9
-
-
-def number(
-    section: str,
-    line: int,
-    claim: str,
-    stated: str,
-    formula: Callable[..., float],
-    cells: list[Cell],
-    note: str = "",
-) -> Claim:
-    """A claim that `formula` of `cells` is `stated` (its sign as in the text)."""
-    value = formula(*(cell.value for cell in cells))
-    corners = [
-        formula(*corner)
-        for corner in itertools.product(
-            *((cell.value - cell.half, cell.value + cell.half) for cell in cells)
-        )
-    ]
-    digits = len(stated.partition(".")[2]) + 1
-    shown = f"{value:.{digits}f}"
-    if _says(stated, value):
-        return Claim(section, line, claim, shown, HOLDS, note)
-    half = tables.half_unit(stated)
-    low, high = min(corners), max(corners)
-    if low < float(stated) + half and high > float(stated) - half:
-        within = f"{stated} only within the rounding of the inputs ({low:.3g} to {high:.3g})"
-        return Claim(section, line, claim, shown, PARTLY, "; ".join(filter(None, [within, note])))
-    return Claim(section, line, claim, shown, NOT, note)
-
-
-def numbers(section: str, line: int, claim: str, pairs: list[tuple[str, Cell]], note="") -> Claim:
-    """A claim that repeats numbers of the tables: each stated text against its cell."""
-    right = [_says(text, cell.value) for text, cell in pairs]
-    verdict = HOLDS if all(right) else PARTLY if any(right) else NOT
-    computed = ", ".join(f"{cell.value:g}" for _, cell in pairs)
-    return Claim(section, line, claim, computed, verdict, note)
-
-
-def judged(
-    section: str, line: int, claim: str, computed: str, parts: list[bool], note: str = ""
-) -> Claim:
-    """A claim that holds where all of `parts` do, partly where some do."""
-    verdict = HOLDS if all(parts) else PARTLY if any(parts) else NOT
-    return Claim(section, line, claim, computed, verdict, note)
-
-
-def unknown(section: str, line: int, claim: str, note: str) -> Claim:
-    return Claim(section, line, claim, "", UNKNOWN, note)
-
-
-def extreme(
-    section: str,
-    line: int,
-    claim: str,
-    frame: pd.DataFrame,
-    column: str,
-    model: str,
-    which: str,
-    stated: str = "",
-    note: str = "",
-) -> Claim:
-    """A claim that `model` has the least or the greatest (`which`: min, max) of a column, alone.
-
-    Where the text says how much that is, it is `stated`.
-    """
-    names = frame["encoder" if "encoder" in frame else "model"]
-    values = frame[column]
-    best = getattr(values, which)()
-    holders = sorted(set(names[values == best]))
-    parts = [model in holders, len(holders) == 1, not stated or _says(stated, best)]
-    verdict = HOLDS if all(parts) else PARTLY if parts[0] else NOT
-    return Claim(section, line, claim, f"{best:g}: {', '.join(holders)}", verdict, note)
-
-
-def best(
-    t: Tables, line: int, claim: str, scopes: tuple[pareto.Named, ...], note: str = ""
-) -> Claim:
-    """A claim that a model is the best trade-off, of one scope or of several gains."""
-    verdicts, told = [], []
-    for named in scopes:
-        frame = pareto.field(named, t.known, t.folder)
-        costs = ["recomputed"] if frame["printed"].isna().all() else ["printed", "recomputed"]
-        for cost in costs:
-            found, others = pareto.verdict(named, frame, cost)
-            verdicts.append(found)
-            if cost == "recomputed":
-                told.append(f"{found} ({len(others)} others)")
-    if pareto.OFF in verdicts:
-        verdict = NOT
-    else:
-        verdict = HOLDS if set(verdicts) == {pareto.ON_ALONE} else PARTLY
-    return Claim(scopes[0].section, line, claim, "; ".join(told), verdict, note)
-
-
-def difference(first: float, second: float) -> float:
-    return first - second
-
-
-def quotient(first: float, second: float) -> float:
-    return first / second
-
-
-def _mean_of(change: Callable[[float, float], float]) -> Callable[..., float]:
-    """The mean of `change` over pairs given one after the other."""
-
-    def formula(*values: float) -> float:
-        pairs = zip(values[::2], values[1::2], strict=True)
-        return float(np.mean([change(*pair) for pair in pairs]))
-
-    return formula
-
-
-def _less_percent(after: float, before: float) -> float:
-    return 100 * (1 - after / before)
+NEEDED = ("section", "line", "says")
+FURTHER = ("with", "computed", "stated", "note", "note_if")
+KINDS = {
+    "holds": ("computed",),
+    "number": ("stated",),
+    "repeats": (),
+    "highest": (),
+    "lowest": (),
+    "best": (),
+}
+"""What a claim is judged by, and which keys it needs for that; a claim has one of them, or none
+where no table says anything of it."""
 
 
 def claims(folder: Path = tables.DATA, counted: pd.DataFrame | None = None) -> pd.DataFrame:
     """Every claim with its verdict, `COLUMNS`, in the order of the text.
 
     `counted` (`counted.read`) checks what is said of the reference. Raises UserError as
-    `tables.load` does.
+    `tables.load` does, and for claims as `judged` does.
     """
-    from vitstudy.survey import claims_of_categories, claims_of_comparison
-
     t = Tables(folder, counted)
-    found = [
-        *claims_of_comparison.section_4(t),
-        *claims_of_categories.section_4_1(t),
-        *claims_of_categories.section_4_2(t),
-        *claims_of_categories.section_4_3(t),
-        *claims_of_categories.section_4_4(t),
-        *claims_of_comparison.section_4_5(t),
-        *claims_of_comparison.section_6_3(t),
-    ]
-    rows = [[getattr(each, column) for column in COLUMNS] for each in found]
-    return pd.DataFrame(rows, columns=COLUMNS)
+    rows = []
+    for claim in read_file(FILE)["claim"]:
+        found = judged(claim, t)
+        rows.append({**claim, **vars(found), "claim": claim["says"]})
+    return pd.DataFrame(rows)[COLUMNS]
+
+
+def judged(claim: Mapping[str, Any], t: Tables) -> Found:
+    """What is computed for a claim of `claims.toml`, its verdict and its whole note.
+
+    A quantity that the tables do not give makes a claim that cannot be checked, with the reason.
+    Raises UserError, which names the claim, where its data are not as the file's head says.
+    """
+    with naming(f"claim {claim.get('says', claim)!r}"):
+        kinds = [kind for kind in KINDS if kind in claim]
+        if len(kinds) > 1:
+            raise UserError(f"{' and '.join(kinds)} are given; valid is one")
+        needed = (*NEEDED, *(key for kind in kinds for key in KINDS[kind]))
+        check_keys(claim, needed, (*FURTHER, *KINDS))
+        quantities = Quantities(t, claim.get("with", {}))
+        try:
+            found = _of_kind(claim, kinds[0], quantities) if kinds else Found("", OPEN)
+            remark = quantities.text(claim.get("note", ""))
+            if "note_if" in claim and not all(quantities.met(claim["note_if"])):
+                remark = ""
+        except Missing as reason:
+            return Found("", OPEN, str(reason))
+    return Found(found.computed, found.verdict, "; ".join(filter(None, (found.note, remark))))
+
+
+def _of_kind(claim: Mapping[str, Any], kind: str, quantities: Quantities) -> Found:
+    """What one kind of judging gives."""
+    t, given = quantities.tables, claim[kind]
+    if kind == "holds":
+        met = [part for condition in given for part in quantities.met(condition)]
+        return Found(quantities.text(claim["computed"]), judge(met))
+    if kind == "number":
+        return judging.number(claim["stated"], *quantities.formula(given))
+    if kind == "repeats":
+        return judging.repeated((text, quantities.value(each)) for text, each in given)
+    if kind == "best":
+        return judging.best(given, t.known, t.folder)
+    table, model, column = given
+    t.cell(table, model, column)
+    which = {"highest": "max", "lowest": "min"}[kind]
+    return judging.extreme(t.rows(table), column, model, which, claim.get("stated", ""))
+
+
+# -- quantities, conditions and texts -------------------------------------------------------------
+
+WORDS: dict[str, Callable[[Any, Any], bool]] = {
+    "is": operator.eq,
+    "among": lambda value, limit: value in limit,
+    "not_among": lambda value, limit: value not in limit,
+    "starts": lambda value, limit: value.startswith(limit),
+    "reads": lambda value, limit: f"{value:.{len(limit.partition('.')[2])}f}" == limit,
+}
+"""Comparisons that no region is: equality, membership, a beginning, the digits of a number."""
+REDUCED: dict[str, Callable[[Any], Any]] = {
+    "count": len,
+    "sum": sum,
+    "min": min,
+    "max": max,
+    "unique": lambda values: list(dict.fromkeys(values)),
+    "sorted": sorted,
+}
+"""What may be taken of a list, behind a dot."""
+
+
+class Quantities:
+    """The quantities of a claim: named ones (`with`), cells, arithmetic and functions.
+
+    Raises UserError, which tells the quantity, for what none of them is, and Missing for what the
+    tables do not give.
+    """
+
+    def __init__(self, t: Tables, named: Mapping[str, Any]) -> None:
+        self.tables, self.named = t, named
+
+    def value(self, given: Any) -> Any:
+        """The value of a quantity as the data have it: a number, rows, a list, a word or a truth.
+
+        A number stands for itself, a text for a named quantity, a list with a table, a model and a
+        column for a cell, another list for the values of its members, and a table for rows, a row
+        in words, the parts of a condition, arithmetic or a function, by its key.
+        """
+        if isinstance(given, (bool, int, float)):
+            return given
+        if isinstance(given, str):
+            return self._path(given)
+        if _is_cell(given):
+            return self.tables.cell(*given).value
+        if isinstance(given, list):
+            return [self.value(each) for each in given]
+        if "rows" in given:
+            check_keys(given, ("rows",), ("where", "models", "least", "first"))
+            return self._rows(**given)
+        if "told" in given:
+            check_keys(given, ("told", "row"), ("by", "none"))
+            return self._told(**given)
+        if "met" in given:
+            return self.met(given["met"])
+        return self._called(given)
+
+    def _path(self, path: str) -> Any:
+        """A named quantity, and behind dots a column of its rows or what is taken of a list."""
+        name, *steps = path.split(".")
+        if name not in self.named:
+            raise unknown("quantity", name, self.named)
+        with naming(f"quantity {path}"):
+            found = self.value(self.named[name])
+            for step in steps:
+                if isinstance(found, pd.DataFrame) and step in found:
+                    found = list(found[step])
+                elif step in REDUCED:
+                    found = REDUCED[step](found)
+                else:
+                    columns = found.columns if isinstance(found, pd.DataFrame) else ()
+                    raise unknown("column or reduction", step, (*columns, *REDUCED))
+        return found
+
+    def _rows(
+        self,
+        rows: int | str,
+        where: Mapping[str, Any] | None = None,
+        models: list[str] | None = None,
+        least: str = "",
+        first: int = 1,
+    ) -> pd.DataFrame:
+        """The rows of a table: those `where` columns are so, of `models`, or the `least` few."""
+        frame = self.tables.rows(rows)
+        for column, said in (where or {}).items():
+            values = self.tables.column(rows, column)[frame.index]
+            frame = frame[np.array([self._compares(value, said) for value in values], dtype=bool)]
+        if models is not None:
+            places = [self.tables.place(rows, model) for model in models]
+            frame = frame.loc[places]
+        if least:
+            frame = frame.loc[self.tables.column(rows, least)[frame.index].nsmallest(first).index]
+        return frame
+
+    def _told(self, told: str, row: str, by: str = ", ", none: str = "") -> str:
+        """The rows named `told` in words: each is `row`, with its columns in braces."""
+        frame = self.value(told)
+        for _, column, _, _ in string.Formatter().parse(row):
+            if column is not None and column not in frame:
+                raise unknown(f"column of {told}", column, frame.columns)
+        rows = frame.to_dict("records")
+        return by.join(_Text(each.__getitem__).format(row) for each in rows) or none
+
+    def _called(self, given: Mapping[str, Any]) -> Any:
+        """Arithmetic on values, or a function of the tables, which takes what is given as it is."""
+        name, arguments = next(iter(given.items()), ("", []))
+        if len(given) != 1 or name not in (*ARITHMETIC, *FUNCTIONS):
+            valid = ("rows", "told", "met", *ARITHMETIC, *FUNCTIONS)
+            raise unknown("quantity", " and ".join(given), valid)
+        listed = arguments if isinstance(arguments, list) else [arguments]
+        if name in FUNCTIONS:
+            return FUNCTIONS[name](self.tables, *listed)
+        listed = [arguments] if _is_cell(arguments) else listed
+        return ARITHMETIC[name](*map(self.value, listed))
+
+    def formula(self, given: Any) -> tuple[Callable[..., float], list[Cell]]:
+        """A quantity as a function of the cells that stand in it, and those, in order."""
+        found: list[Cell] = []
+        _replaced(given, lambda cell: found.append(self.tables.cell(*cell)))
+
+        def formula(*values: float) -> float:
+            each = iter(values)
+            return self.value(_replaced(given, lambda cell: next(each)))
+
+        return formula, found
+
+    def met(self, condition: Mapping[str, Any]) -> list[bool]:
+        """The parts of a condition, each met or not.
+
+        `of` a quantity is one part, `each` of a list is one part for each of its values, `every`
+        of a list is one part that is met where all its values are; `all` and `any` make one part
+        of several conditions.
+        """
+        for key, combined in (("all", all), ("any", any)):
+            if key in condition:
+                return [combined(part for one in condition[key] for part in self.met(one))]
+        kinds = [key for key in ("of", "each", "every") if key in condition]
+        if len(kinds) != 1:
+            raise UserError(f"condition {dict(condition)}: valid is one of `of`, `each`, `every`")
+        said = {name: limit for name, limit in condition.items() if name != kinds[0]}
+        values = self.value(condition[kinds[0]])
+        if kinds[0] == "of":
+            return [self._compares(values, said)]
+        parts = [self._compares(value, said) for value in values]
+        return parts if kinds[0] == "each" else [all(parts)]
+
+    def _compares(self, value: Any, said: Any) -> bool:
+        """Whether a value is as a table of one comparison says; what is no table it has to be."""
+        if not isinstance(said, Mapping):
+            return value == said
+        if len(said) != 1:
+            raise UserError(f"comparisons {', '.join(said) or 'none'}; valid is one")
+        ((name, limit),) = said.items()
+        if name in WORDS:
+            return bool(WORDS[name](value, self.value(limit) if name == "is" else limit))
+        if name not in COMPARISONS:
+            raise unknown("comparison", name, (*WORDS, *COMPARISONS))
+        return region({name: self.value(limit)}).holds(Value.exact(value)) is True
+
+    def text(self, template: str) -> str:
+        """A text with quantities in braces, each with its format."""
+        return _Text(self._path).format(template)
+
+
+class _Text(string.Formatter):
+    """Writes what stands in braces: lists with commas, truths by two words, numbers as ever."""
+
+    def __init__(self, value: Callable[[str], Any]) -> None:
+        self.value = value
+
+    def get_field(self, field_name: str, args, kwargs) -> tuple[Any, str]:
+        return self.value(field_name), field_name
+
+    def format_field(self, value: Any, format_spec: str) -> str:
+        if isinstance(value, list):
+            return ", ".join(self.format_field(each, format_spec) for each in value)
+        if "|" in format_spec:
+            yes, no = format_spec.split("|")
+            return yes if value else no
+        return format(value, format_spec)
+
+
+def _is_cell(given: Any) -> bool:
+    """Whether a list tells a cell: a table, and the words of a model, a column and a variant."""
+    return (
+        isinstance(given, list)
+        and len(given) in (3, 4)
+        and (isinstance(given[0], int) or given[0] in NAMED_TABLES)
+        and all(isinstance(each, str) for each in given[1:])
+    )
+
+
+def _replaced(given: Any, by: Callable[[list], Any]) -> Any:
+    """`given` with something else in place of each cell, in order."""
+    if _is_cell(given):
+        return by(given)
+    if isinstance(given, list):
+        return [_replaced(each, by) for each in given]
+    if isinstance(given, Mapping):
+        return {key: _replaced(each, by) for key, each in given.items()}
+    return given
