@@ -10,8 +10,9 @@ from vitstudy import data, models, profiles
 from vitstudy.errors import UserError
 from vitstudy.pruning import slim
 from vitstudy.report import pruning, pruning_figures, style
-from vitstudy.study import Cell
+from vitstudy.report.evidence import Evidence
 
+SMOKE = Evidence("smoke")
 SHAPE = slim.Shape(width=4, depth=2, heads=2, head_dim=2, hidden=4, fixed=100)
 
 
@@ -89,8 +90,7 @@ def test_what_the_papers_lose_stands_beside_what_is_measured(study):
     frame = pruning.against_the_papers("smoke")
     assert frame["published, points"].tolist() == ["-10.58", "-18.41", "-18.38", "-28.60"]
     assert frame["published, size"].tolist() == ["-8 %", "-8 %", "-22 %", "-17 %"]
-    vanilla = pruning.record("smoke", "digits", "vanilla")
-    pruned = pruning.record("smoke", "digits", "vtp-r0.2")
+    vanilla, pruned = (SMOKE.record("digits", key) for key in ("vanilla", "vtp-r0.2"))
     expected = f"{100 * (pruned.accuracy - vanilla.accuracy):+.2f}"
     assert frame["against vanilla, points"][2] == expected
     assert float(frame["size"][2].rstrip(" %")) < -15
@@ -98,8 +98,7 @@ def test_what_the_papers_lose_stands_beside_what_is_measured(study):
 
 def test_delta_is_the_loss_after_less_the_loss_before(study):
     frame = pruning.deltas("smoke").set_index(["dataset", "row", "r"])
-    found = pruning.analysis("smoke", "digits", "vtp-r0.2-cut")
-    tuned = pruning.analysis("smoke", "digits", "vtp-r0.2")
+    found, tuned = (SMOKE.analysis("digits", key) for key in ("vtp-r0.2-cut", "vtp-r0.2"))
     here = frame.loc["digits", "vtp", 0.2]
     assert here["whole"] == pytest.approx(float(found["loss_after"] - found["loss_before"]))
     assert here["sum"] == pytest.approx(found["delta_layers"].sum())
@@ -189,7 +188,3 @@ def test_the_schematics_show_the_models_own_dimensions():
 def test_a_cut_that_would_empty_a_layer_is_one_line_for_the_slider_too():
     with pytest.raises(UserError, match="would empty a layer"):
         pruning.selected(made_up(), SHAPE, 0.95)
-
-
-def test_a_cell_is_the_first_seeds():
-    assert pruning.cell("cifar", "cifar10", "vtp-r0.1") == Cell("cifar", "cifar10", "vtp-r0.1", 0)

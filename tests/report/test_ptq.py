@@ -95,9 +95,11 @@ def test_what_is_not_measured_is_named_and_left_out(four, home):
 
 
 def test_the_gain_is_paired_image_by_image(make):
-    one, other = make("fq-vit", 10), make("fq-vit-minmax", 10)
-    assert ptq.gain([one], [other]) == (0, 0, 0)  # as many wrong, and the same: no doubt is left
-    assert ptq.gain([one, one], [other, other]) == (0, 0, 0)
+    make("fq-vit", 10), make("fq-vit-minmax", 10)
+    plain, both = ptq.remedies("digits").itertuples()
+    # As many wrong, and the same: no doubt is left.
+    assert (both.gain, both.gain_low, both.gain_high) == (0, 0, 0)
+    assert np.isnan(plain.gain)
 
 
 def test_factors_are_counted_against_the_scale_of_min_max(four):

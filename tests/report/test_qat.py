@@ -56,6 +56,5 @@ def test_findings_compare_what_is_there_and_say_when_there_is_nothing(add):
 
 
 def test_analyses_that_are_not_there_are_none_or_empty(home):
-    assert qat.analysis("digits", 1, "lsq-w4") is None
     assert qat.learned_bits("digits", 1, "diffq") is None
     assert qat.steps("digits").empty and qat.sizes("digits").empty

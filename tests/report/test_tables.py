@@ -10,6 +10,7 @@ from vitstudy import files
 from vitstudy.errors import UserError
 from vitstudy.methods import METHODS
 from vitstudy.report import tables
+from vitstudy.report.readable import significant
 from vitstudy.study import Cell
 
 COLUMNS = (
@@ -224,9 +225,9 @@ def test_an_unknown_table_or_profile_names_the_valid_ones(home, profile, which):
 
 
 def test_large_and_small_numbers_are_written_without_exponent():
-    assert tables.significant(123456.7) == "123500"
-    assert tables.significant(0.00001234567) == "0.00001235"
-    assert tables.significant(0.49731) == "0.4973"
+    assert significant(123456.7) == "123500"
+    assert significant(0.00001234567) == "0.00001235"
+    assert significant(0.49731) == "0.4973"
 
 
 def test_tables_need_neither_torch_nor_matplotlib(home):

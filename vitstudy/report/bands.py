@@ -27,7 +27,8 @@ from vitstudy import files, instructions, methods, profiles, study
 from vitstudy.errors import UserError
 from vitstudy.notebooks import JUDGE, sentence
 from vitstudy.profiles import Profile
-from vitstudy.report import combined, notebook, nystrom, pruning, ptq, quantizer
+from vitstudy.report import notebook, nystrom, quantizer
+from vitstudy.report.evidence import Evidence
 from vitstudy.study import Cell
 
 log = logging.getLogger(__name__)
@@ -76,63 +77,61 @@ class Quantity:
     kind: Kind
 
 
-def _baselines(profile: Profile) -> Iterator[Quantity]:
-    for dataset in profile.datasets:
-        if record := pruning.record(profile.name, dataset, "vanilla"):
+def _baselines(evidence: Evidence) -> Iterator[Quantity]:
+    for dataset in evidence.datasets:
+        if record := evidence.record(dataset, "vanilla"):
             yield Quantity(f"accuracy {dataset}, %", 100 * record.accuracy, ACCURACY)
             yield Quantity(f"size {dataset}, MiB", record.size_mib, MEBIBYTES)
 
 
-def _quantization(profile: Profile) -> Iterator[Quantity]:
-    errors = quantizer.error_against_bits(quantizer.tensors(profile.name)[1], bits=(4, 8))
+def _quantization(evidence: Evidence) -> Iterator[Quantity]:
+    errors = quantizer.error_against_bits(quantizer.tensors(evidence.profile)[1], bits=(4, 8))
     plain = errors["granularity"].eq("per tensor") & errors["scheme"].eq("asymmetric")
     for bits, value in errors[plain].groupby("bits")["sqnr"].mean().items():
         yield Quantity(f"mean SQNR at {bits} bits, dB", value, DECIBELS)
 
 
-def _fq_vit(profile: Profile) -> Iterator[Quantity]:
+def _fq_vit(evidence: Evidence) -> Iterator[Quantity]:
     for key in METHODS["02_ptq_fqvit"]:
-        cell = Cell(profile.name, profile.datasets[0], key, profile.seeds[0])
-        if found := ptq.analysis(cell):
+        if found := evidence.analysis(evidence.datasets[0], key):
             name = f"SQNR of the logits, {key}, dB"
             yield Quantity(name, float(found["logit_sqnr"]), DECIBELS)
 
 
-def _quantization_aware(profile: Profile) -> Iterator[Quantity]:
-    yield from _size_shares(("lsq-w4", "rounded-w4"), profile)
-    for dataset in profile.datasets:
-        if found := pruning.analysis(profile.name, dataset, "diffq"):
-            ratio = int(found["payload_bytes"]) / int(found["formula_bytes"])
-            yield Quantity(f"diffq on {dataset}: packed / formula", ratio, RATIO)
+def _quantization_aware(evidence: Evidence) -> Iterator[Quantity]:
+    yield from _size_shares(("lsq-w4", "rounded-w4"), evidence)
+    for dataset, found in evidence.analyses("diffq").items():
+        ratio = int(found["payload_bytes"]) / int(found["formula_bytes"])
+        yield Quantity(f"diffq on {dataset}: packed / formula", ratio, RATIO)
 
 
-def _size_shares(keys: tuple[str, ...], profile: Profile) -> Iterator[Quantity]:
-    for dataset in profile.datasets:
+def _size_shares(keys: tuple[str, ...], evidence: Evidence) -> Iterator[Quantity]:
+    for dataset in evidence.datasets:
         for key in keys:
-            if pruning.record(profile.name, dataset, key):
-                share = combined.size_share(profile.name, dataset, key)
+            if evidence.record(dataset, key):
+                share = evidence.size_share(dataset, key)
                 yield Quantity(f"size of {key} on {dataset}, % of vanilla's", share, SIZE_SHARE)
 
 
-def _accuracies(keys: tuple[str, ...], profile: Profile) -> Iterator[Quantity]:
-    for dataset in profile.datasets:
+def _accuracies(keys: tuple[str, ...], evidence: Evidence) -> Iterator[Quantity]:
+    for dataset in evidence.datasets:
         for key in keys:
-            if record := pruning.record(profile.name, dataset, key):
+            if record := evidence.record(dataset, key):
                 name = f"accuracy of {key} on {dataset}, %"
                 yield Quantity(name, 100 * record.accuracy, ACCURACY)
 
 
-def _nystrom(profile: Profile) -> Iterator[Quantity]:
-    found = nystrom.analyses(profile.name)
+def _nystrom(evidence: Evidence) -> Iterator[Quantity]:
+    found = nystrom.analyses(evidence.profile)
     if found:
         errors = nystrom.errors(found)
         of_24 = errors[errors["landmarks"].eq(24) & errors["inverse"].eq("6 iterations")]["error"]
         yield Quantity("error at m = 24, %", 100 * of_24.mean(), ATTENTION_ERROR)
         yield Quantity("rank at 1 %, mean", nystrom.ranks(found)["rank"].mean(), RANK)
-    for dataset in profile.datasets:
-        base = pruning.record(profile.name, dataset, "vanilla")
+    for dataset in evidence.datasets:
+        base = evidence.record(dataset, "vanilla")
         for key in METHODS["06_nystrom"][1:]:
-            if base and (record := pruning.record(profile.name, dataset, key)):
+            if base and (record := evidence.record(dataset, key)):
                 change = 100 * (record.accuracy - base.accuracy)
                 yield Quantity(f"change by {key} on {dataset}, points", change, ACCURACY)
 
@@ -148,7 +147,7 @@ METHODS = {
     "07_combined": ("deit-base+dynamic", "vtp-r0.2+dynamic"),
 }
 """What the quantities of each notebook are of."""
-QUANTITIES: dict[str, Callable[[Profile], Iterator[Quantity]]] = {
+QUANTITIES: dict[str, Callable[[Evidence], Iterator[Quantity]]] = {
     "00_baselines": _baselines,
     "01_quantization_basics": _quantization,
     "02_ptq_fqvit": _fq_vit,
@@ -252,7 +251,7 @@ def check(profile: Profile, name: str) -> None:
         return
     rows, outside = [], []
     kept = references().get(name, {})
-    for each in QUANTITIES[name](profile):
+    for each in QUANTITIES[name](Evidence(profile.name)):
         samples = kept.get(each.name, [])
         found = band(distinct(samples), each.kind)
         rows.append(_row(each, samples, found))
@@ -322,9 +321,10 @@ def sample(profile: str, seed: int) -> None:
 
 def measured(profile: Profile) -> dict[str, dict[str, float]]:
     """By notebook and name, the quantities of a profile."""
+    evidence = Evidence(profile.name)
     return {
-        name: {each.name: round(float(each.value), 6) for each in found(profile)}
-        for name, found in QUANTITIES.items()
+        name: {each.name: round(float(each.value), 6) for each in yielded(evidence)}
+        for name, yielded in QUANTITIES.items()
     }
 
 

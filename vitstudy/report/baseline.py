@@ -9,7 +9,8 @@ from vitstudy import data, files, profiles, statistics, study
 from vitstudy.errors import UserError
 from vitstudy.methods import METHODS
 from vitstudy.record import Record
-from vitstudy.report import tables
+from vitstudy.report.evidence import Evidence
+from vitstudy.report.published import tokens
 from vitstudy.study import Cell
 
 
@@ -20,20 +21,12 @@ def class_names(dataset: str) -> list[str]:
     return data.class_names(dataset)
 
 
-def measured(profile: str, method: str = "vanilla") -> list[Cell]:
-    """The first seed's cell of `method` for each data set whose record is at hand.
+def measured(profile: str) -> list[Cell]:
+    """The first seed's vanilla of each data set whose record is at hand.
 
     Raises UserError, with the command to run, where there is none.
     """
-    known = profiles.get(profile)
-    cells = [Cell(profile, dataset, method, known.seeds[0]) for dataset in known.datasets]
-    found = [cell for cell in cells if (record := study.read(cell)) and record.status == "done"]
-    if not found:
-        raise UserError(
-            f"no record of {method} on the profile {profile}; make it with "
-            f"'python -m vitstudy run \"{profile}/*/{method}\"'"
-        )
-    return found
+    return Evidence(profile).needed("vanilla")
 
 
 def images(cell: Cell) -> data.Dataset | None:
@@ -48,9 +41,10 @@ def images(cell: Cell) -> data.Dataset | None:
 
 def splits(profile: str) -> pd.DataFrame:
     """Images in each split, classes, and what shows that it is the same data."""
-    known, rows = profiles.get(profile), []
+    evidence, rows = Evidence(profile), []
+    known = evidence.known
     for dataset in known.datasets:
-        spec, record = data.spec(dataset), study.read(_first(known, dataset))
+        spec, record = data.spec(dataset), study.read(evidence.cell(dataset, "vanilla"))
         sizes = [min(pair) for pair in zip(spec.sizes, known.limit or spec.sizes, strict=True)]
         row = {"data set": spec.title, "classes": spec.num_classes}
         row |= dict(zip(data.SPLITS, sizes, strict=True))
@@ -58,10 +52,6 @@ def splits(profile: str) -> pd.DataFrame:
         row["hash"] = record.dataset_hash[:12] if record else "not measured"
         rows.append(row)
     return pd.DataFrame(rows)
-
-
-def _first(known: profiles.Profile, dataset: str) -> Cell:
-    return Cell(known.name, dataset, "vanilla", known.seeds[0])
 
 
 def architecture(profile: str) -> pd.DataFrame:
@@ -79,7 +69,7 @@ def architecture(profile: str) -> pd.DataFrame:
                 "width": shape.width,
                 "blocks": shape.depth,
                 "heads": shape.heads,
-                "tokens": (shape.image_size // shape.patch_size) ** 2 + 1,
+                "tokens": tokens(shape),
                 "parameters by formula": measure.vit_parameters(*given),
                 "parameters counted": record.parameters,
                 "MACs by formula": measure.vit_macs(*given),
@@ -113,28 +103,26 @@ def training(profile: str) -> pd.DataFrame:
 
 def accuracy(profile: str) -> pd.DataFrame:
     """Test accuracy of each baseline and seed with its 95 % interval, percent."""
-    rows = []
-    for cell in measured(profile):
-        for seed, record in tables.seeds(profile, cell.dataset, "vanilla").items():
-            if record and record.status == "done":
-                rows.append(
-                    {
-                        "data set": data.spec(cell.dataset).title,
-                        "seed": seed,
-                        "test images": record.test_images,
-                        "accuracy, %": round(100 * record.accuracy, 2),
-                        "low": round(100 * record.accuracy_low, 2),
-                        "high": round(100 * record.accuracy_high, 2),
-                        "interval": record.accuracy_interval,
-                    }
-                )
+    evidence = Evidence(profile)
+    rows = [
+        {
+            "data set": data.spec(cell.dataset).title,
+            "seed": seed,
+            "test images": record.test_images,
+            "accuracy, %": round(100 * record.accuracy, 2),
+            "low": round(100 * record.accuracy_low, 2),
+            "high": round(100 * record.accuracy_high, 2),
+            "interval": record.accuracy_interval,
+        }
+        for cell in measured(profile)
+        for seed, record in evidence.records(cell.dataset, "vanilla").items()
+    ]
     return pd.DataFrame(rows)
 
 
 def mean_accuracy(profile: str, dataset: str) -> float:
     """Percent, over the seeds that are done."""
-    which = profiles.get(profile).datasets.index(dataset) + 1
-    return float(tables.table(profile, which).set_index("key").at["vanilla", "accuracy"])
+    return Evidence(profile).accuracy(dataset, "vanilla")
 
 
 def interval_widths(cell: Cell) -> tuple[float, float]:
@@ -164,21 +152,20 @@ def confused(cell: Cell, count: int = 5) -> pd.DataFrame:
 
 def flips(profile: str) -> pd.DataFrame:
     """For every other measured row of the first seed: images whose predicted class changed."""
-    rows = []
-    for base in measured(profile):
-        for method in METHODS:
-            record = study.read(Cell(profile, base.dataset, method.key, base.seed))
-            if record and record.status == "done" and record.flips is not None:
-                rows.append(
-                    {
-                        "data set": data.spec(base.dataset).title,
-                        "model": method.title,
-                        "test images": record.test_images,
-                        "flips": record.flips,
-                        "right to wrong": record.flips_to_wrong,
-                        "wrong to right": record.flips_to_right,
-                    }
-                )
+    evidence = Evidence(profile)
+    rows = [
+        {
+            "data set": data.spec(base.dataset).title,
+            "model": method.title,
+            "test images": record.test_images,
+            "flips": record.flips,
+            "right to wrong": record.flips_to_wrong,
+            "wrong to right": record.flips_to_right,
+        }
+        for base in measured(profile)
+        for method in METHODS
+        if (record := evidence.record(base.dataset, method.key)) and record.flips is not None
+    ]
     columns = ["data set", "model", "test images", "flips", "right to wrong", "wrong to right"]
     return pd.DataFrame(rows, columns=columns)
 

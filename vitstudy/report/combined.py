@@ -7,9 +7,10 @@ from dataclasses import dataclass
 
 import pandas as pd
 
-from vitstudy import methods, profiles, speed, study
-from vitstudy.report import significance, tables
-from vitstudy.study import Cell
+from vitstudy import methods
+from vitstudy.report import significance
+from vitstudy.report.evidence import Evidence
+from vitstudy.report.readable import interval, table
 
 SINGLES = {
     "distillation": "deit-base",
@@ -78,7 +79,8 @@ def pairs(profile: str, which: int) -> pd.DataFrame:
     `size_share` of vanilla's file in percent, beside the product of the parts' (`size_product`);
     `cpu_ratio` to vanilla's images per second, NaN where it is simulated or not timed.
     """
-    dataset, rows = profiles.get(profile).datasets[which - 1], []
+    evidence, rows = Evidence(profile), []
+    dataset = evidence.dataset(which)
     compared = significance.comparison(profile, dataset)
     for pair in PAIRS:
         if not pair.key:
@@ -91,9 +93,7 @@ def pairs(profile: str, which: int) -> pd.DataFrame:
         if both is None:
             continue
         change = compared.contrast({pair.key: 1, "vanilla": -1})[0]
-        shares = [size_share(profile, dataset, part) for part in pair.parts]
-        cell = Cell(profile, dataset, pair.key, profiles.get(profile).seeds[0])
-        timed = speed.latest(cell, "cpu")
+        shares = [evidence.size_share(dataset, part) for part in pair.parts]
         rows.append(
             {
                 "first": pair.first,
@@ -105,9 +105,9 @@ def pairs(profile: str, which: int) -> pd.DataFrame:
                 "together": both[0],
                 "low": both[1],
                 "high": both[2],
-                "size_share": size_share(profile, dataset, pair.key),
+                "size_share": evidence.size_share(dataset, pair.key),
                 "size_product": shares[0] * shares[1] / 100,
-                "cpu_ratio": timed["ratio_to_vanilla"] if timed else None,
+                "cpu_ratio": evidence.cpu_ratio(dataset, pair.key),
             }
         )
     columns = ["first", "second", "key", "accuracy", "change", "sum_of_parts", "together", "low"]
@@ -115,31 +115,21 @@ def pairs(profile: str, which: int) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=columns).astype({"cpu_ratio": float})
 
 
-def size_share(profile: str, dataset: str, key: str) -> float:
-    """The file's size in percent of vanilla's, of the first seed."""
-    seed = profiles.get(profile).seeds[0]
-    own, base = (study.read(Cell(profile, dataset, each, seed)) for each in (key, "vanilla"))
-    return 100 * own.size_mib / base.size_mib
-
-
 def readable(frame: pd.DataFrame) -> pd.DataFrame:
     """`pairs` as text under headings for a reader."""
-    return pd.DataFrame(
-        {
-            "First": frame["first"],
-            "Then": frame["second"],
-            "Accuracy, %": frame["accuracy"].map("{:.2f}".format),
-            "Change, points": frame["change"].map("{:+.2f}".format),
-            "Sum of its parts": frame["sum_of_parts"].map("{:+.2f}".format),
-            "Beyond the sum (95 %)": [
-                f"{row.together:+.2f} ({row.low:+.2f} to {row.high:+.2f})"
-                for row in frame.itertuples()
-            ],
-            "File, % of vanilla's": frame["size_share"].map("{:.1f}".format),
-            "Product of its parts": frame["size_product"].map("{:.1f}".format),
-            "CPU speed ratio": ["" if pd.isna(r) else f"{r:.2f}" for r in frame["cpu_ratio"]],
-        }
-    )
+    intervals = [interval(row.together, row.low, row.high) for row in frame.itertuples()]
+    columns = {
+        "First": "first",
+        "Then": "second",
+        "Accuracy, %": ("accuracy", "{:.2f}"),
+        "Change, points": ("change", "{:+.2f}"),
+        "Sum of its parts": ("sum_of_parts", "{:+.2f}"),
+        "Beyond the sum (95 %)": "interval",
+        "File, % of vanilla's": ("size_share", "{:.1f}"),
+        "Product of its parts": ("size_product", "{:.1f}"),
+        "CPU speed ratio": ("cpu_ratio", "{:.2f}"),
+    }
+    return table(frame.assign(interval=intervals), columns)
 
 
 def impossible() -> pd.DataFrame:
@@ -154,22 +144,15 @@ def impossible() -> pd.DataFrame:
 def field(profile: str, which: int) -> pd.DataFrame:
     """Every measured cell of a data set but the teacher: `key`, `model`, `family`, `accuracy` in
     percent, `size_mib`, `pair`, and whether it is on the front (`front`); means over the seeds."""
-    dataset, rows = profiles.get(profile).datasets[which - 1], []
+    evidence, rows = Evidence(profile), []
+    dataset = evidence.dataset(which)
     combined = {pair.key for pair in PAIRS if pair.key}
     for method in methods.available():
-        records = tables.seeds(profile, dataset, method.key).values()
-        done = [record for record in records if record and record.status == "done"]
-        if done and method.key != "teacher":
-            rows.append(
-                {
-                    "key": method.key,
-                    "model": method.title,
-                    "family": method.method,
-                    "accuracy": 100 * sum(record.accuracy for record in done) / len(done),
-                    "size_mib": sum(record.size_mib for record in done) / len(done),
-                    "pair": method.key in combined,
-                }
-            )
+        accuracy = evidence.accuracy(dataset, method.key)
+        if accuracy is not None and method.key != "teacher":
+            size = evidence.mean(dataset, method.key, "size_mib")
+            pair = method.key in combined
+            rows.append((method.key, method.title, method.method, accuracy, size, pair))
     frame = pd.DataFrame(rows, columns=["key", "model", "family", "accuracy", "size_mib", "pair"])
     return frame.assign(front=on_front(frame["accuracy"], frame["size_mib"]))
 

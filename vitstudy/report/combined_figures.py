@@ -103,10 +103,8 @@ def together(frames: list[pd.DataFrame], titles: list[str]) -> Figure:
     grid = figure.subplots(1, len(frames), sharey=True, squeeze=False)[0]
     for axes, frame, title in zip(grid, frames, titles, strict=True):
         places = [names[f"{row.first}, then {row.second}"] for row in frame.itertuples()]
-        errors = [frame["together"] - frame["low"], frame["high"] - frame["together"]]
-        axes.errorbar(
-            frame["together"], places, xerr=errors, fmt="o", capsize=3, color=style.MEASURED
-        )
+        limits = frame["low"], frame["high"]
+        style.intervals(axes, frame["together"], places, *limits, color=style.MEASURED)
         axes.axvline(0, color=style.GREY, lw=1)
         axes.set_title(title)
         axes.set_xlabel("accuracy beyond the sum of its\nparts' changes, points (95 %)")

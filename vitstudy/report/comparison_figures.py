@@ -1,4 +1,4 @@
-"""Figures of notebook 08 that compare rows with each other and claims with measurements."""
+"""Figures that compare rows with each other, with print, and claims with measurements."""
 
 from __future__ import annotations
 
@@ -86,4 +86,33 @@ def verdicts(counts: pd.DataFrame, total: int) -> Figure:
     axes.set_xlabel("claims")
     axes.grid(axis="y", visible=False)
     figure.legend(loc="outside upper center", ncols=len(counts))
+    return figure
+
+
+@style.styled
+def overview(frames: list[pd.DataFrame], published: list[pd.Series], titles: list[str]) -> Figure:
+    """For the README: how far each row lies from vanilla, measured and published, a panel a table.
+
+    frames: `tables.compared` of each table; published: the papers' change of accuracy, in points.
+    """
+    figure = style.figure(width=11, height=6.2)
+    panels = figure.subplots(1, len(frames), sharey=True)
+    for axes, frame, printed, title in zip(panels, frames, published, titles, strict=True):
+        rows, printed = frame.iloc[1:], printed.iloc[1:]  # vanilla is the line at nought
+        places = np.arange(len(rows))
+        axes.axvline(0, color=style.GREY, lw=1)
+        axes.plot(
+            printed, places, "o", mfc="none", ms=8, color=style.PUBLISHED, label="the papers print"
+        )
+        names = ("difference", "difference_low", "difference_high")
+        values, low, high = (rows[name].to_numpy(float) for name in names)
+        label = "measured here, 95 % interval on the same images"
+        style.intervals(axes, values, places, low, high, color=style.MEASURED, label=label)
+        vanilla = frame["accuracy"].iloc[0]
+        said = "" if np.isnan(vanilla) else f" (vanilla {vanilla:.2f} %)"
+        axes.set(title=title + said, xlabel="accuracy less vanilla's, points")
+        axes.set_yticks(places, rows["model"])
+        axes.set_ylim(len(rows) - 0.5, -0.5)
+    handles, names = panels[0].get_legend_handles_labels()
+    figure.legend(handles, names, loc="outside upper center", ncols=2)
     return figure

@@ -15,7 +15,8 @@ import numpy as np
 from vitstudy import data, files, methods, profiles, speed
 from vitstudy.conditions import Region, Value
 from vitstudy.record import Record
-from vitstudy.report import published, significance, tables
+from vitstudy.report import published, significance
+from vitstudy.report.evidence import Evidence
 from vitstudy.study import Cell
 
 VANILLA = "vanilla"
@@ -69,22 +70,22 @@ class Measured:
     """What the records, timings and analysis files of a profile say; each a value or a reason."""
 
     def __init__(self, profile: str) -> None:
-        self.profile = profiles.get(profile)
+        self.evidence = Evidence(profile)
+        self.profile = self.evidence.known
         self._known = {method.key for method in (*methods.METHODS, *methods.VARIANTS)}
 
     def cell(self, key: str, which: int) -> Cell:
         """The first seed's cell of a row."""
-        return Cell(self.profile.name, self.profile.datasets[which - 1], key, self.profile.seeds[0])
+        return self.evidence.cell(self.profile.datasets[which - 1], key)
 
     def records(self, key: str, which: int) -> list[Record] | str:
         """The row's records, one a seed that is done; else why there is none."""
         if key not in self._known:
             return Unmeasured(f"the study has no method {key}")
-        found = tables.seeds(self.profile.name, self.profile.datasets[which - 1], key).values()
-        done = [record for record in found if record and record.status == "done"]
-        if done:
-            return done
-        failed = [record for record in found if record and record.status != "done"]
+        dataset = self.profile.datasets[which - 1]
+        if done := self.evidence.records(dataset, key):
+            return list(done.values())
+        failed = any(self.evidence.attempts(dataset, key).values())
         return Unmeasured(f"{key} failed" if failed else f"{key} not measured")
 
     def mean(self, key: str, field: str, which: int) -> Read:
@@ -147,14 +148,13 @@ class Measured:
         """The arrays `names` of a row's analysis file, first seed; else what is missing."""
         if isinstance(reason := self.records(key, which), str):
             return reason
-        path = self.cell(key, which).analysis_path
-        if not path.exists():
+        found = self.evidence.analysis(self.profile.datasets[which - 1], key)
+        if not found:
             return f"no analysis file of {key}"
-        with np.load(path, allow_pickle=False) as found:
-            absent = [name for name in names if name not in found]
-            if absent:
-                return f"no {', '.join(absent)} in the analysis file of {key}"
-            return {name: found[name] for name in names}
+        absent = [name for name in names if name not in found]
+        if absent:
+            return f"no {', '.join(absent)} in the analysis file of {key}"
+        return {name: found[name] for name in names}
 
     def growth(self, attention: str, field: str) -> Read:
         """The power of the number of tokens by which an attention's time or memory grows, CPU.

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import pandas as pd
 
-from vitstudy import costs, data, profiles
-from vitstudy.errors import unknown
-from vitstudy.report.tables import FORMATS, PUBLISHED_ON, TABLES, significant
+from vitstudy import costs, data
+from vitstudy.report.evidence import Evidence
+from vitstudy.report.readable import significant, written
+from vitstudy.report.tables import FORMATS, PUBLISHED_ON
 
 CLOSE = 0.01
 """How far a size may be off the printed one, for a line not to name it."""
@@ -18,35 +19,26 @@ def readable(which: int) -> pd.DataFrame:
     Weights are random: see `costs`. Raises UserError for another table, and where nothing was
     counted.
     """
-    if which not in TABLES:
-        raise unknown("table", which, TABLES)
-    classes = data.spec(profiles.get(costs.PROFILE).datasets[which - 1]).num_classes
+    classes = data.spec(Evidence(costs.PROFILE).dataset(which)).num_classes
     frame = costs.read()
     frame = frame[frame["num_classes"] == classes].reset_index(drop=True)
     vanilla = frame.set_index("key").loc["vanilla"]
+    printed = frame["cpu_speed_published"]
     shown = {
         "Model": frame["model"],
-        "Weight bits": _text(frame["weight_bits"], "{:.0f}".format, "-"),
-        "Parameters, M": _text(frame["parameters"] / 1e6, "{:.2f}".format),
-        "MACs, G": _text(frame["macs"] / 1e9, "{:.2f}".format),
-        "Size published, MB": _text(frame["size_published"], FORMATS["size_published"], "-"),
-        "Size, MiB": _text(frame["size_mib"], "{:.1f}".format),
-        "CPU ratio published": _text(
-            frame["cpu_speed_published"] / vanilla["cpu_speed_published"], "{:.2f}".format, "-"
-        ),
-        "CPU ratio to vanilla": _text(frame["images_ratio"], "{:.3f}".format),
-        "CPU, images/s": _text(frame["images_per_second"], significant),
-        "CPU published, it/s": _text(
-            frame["cpu_speed_published"], FORMATS["cpu_speed_published"], "-"
-        ),
-        "CPU, it/s": _text(frame["iterations_per_second"], significant),
+        "Weight bits": written(frame["weight_bits"], "{:.0f}", "-"),
+        "Parameters, M": written(frame["parameters"] / 1e6, "{:.2f}"),
+        "MACs, G": written(frame["macs"] / 1e9, "{:.2f}"),
+        "Size published, MB": written(frame["size_published"], FORMATS["size_published"], "-"),
+        "Size, MiB": written(frame["size_mib"], "{:.1f}"),
+        "CPU ratio published": written(printed / vanilla["cpu_speed_published"], "{:.2f}", "-"),
+        "CPU ratio to vanilla": written(frame["images_ratio"], "{:.3f}"),
+        "CPU, images/s": written(frame["images_per_second"], significant),
+        "CPU published, it/s": written(printed, FORMATS["cpu_speed_published"], "-"),
+        "CPU, it/s": written(frame["iterations_per_second"], significant),
         "Note": frame["note"],
     }
     return pd.DataFrame(shown)
-
-
-def _text(values: pd.Series, write, absent: str = "") -> list[str]:
-    return [absent if pd.isna(value) else write(value) for value in values]
 
 
 def caption() -> str:

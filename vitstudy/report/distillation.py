@@ -8,12 +8,13 @@ import numpy as np
 import pandas as pd
 import torch
 
-from vitstudy import data, methods, profiles, study
+from vitstudy import data, methods
 from vitstudy.distillation.deit import hard_loss
 from vitstudy.distillation.soft import divergence, soft_loss, soft_targets, survey_loss
-from vitstudy.errors import UserError
-from vitstudy.record import Record
-from vitstudy.study import Cell
+from vitstudy.report import significance
+from vitstudy.report.evidence import Evidence
+from vitstudy.report.readable import table
+from vitstudy.report.significance import Difference
 
 STUDENTS = {
     "vanilla": "none",
@@ -37,15 +38,6 @@ CONTROLS = (
 )
 """A row, the row that lacks one part of it, and that part."""
 TEMPERATURES = (0.5, 1.0, 2.0, 3.0, 4.0, 6.0, 8.0, 12.0, 16.0)
-
-
-def _done(cell: Cell) -> Record | None:
-    record = study.read(cell)
-    return record if record and record.status == "done" else None
-
-
-def _first(profile: str, dataset: str, method: str) -> Cell:
-    return Cell(profile, dataset, method, profiles.get(profile).seeds[0])
 
 
 # -- the mathematics, by example ------------------------------------------------------------------
@@ -90,25 +82,17 @@ def directions(teacher: float = 0.9, points: int = 199) -> pd.DataFrame:
 # -- temperature ----------------------------------------------------------------------------------
 
 
-def teachers(profile: str) -> dict[Cell, dict[str, np.ndarray]]:
-    """The analysis files of the first seed's teachers, by cell; see `teacher.analyse`.
+def teachers(profile: str) -> dict[str, dict[str, np.ndarray]]:
+    """The analysis files of the first seed's teachers, by data set; see `teacher.analyse`.
 
     Raises UserError, with the command to run, where there is none.
     """
-    cells = [_first(profile, name, "teacher") for name in profiles.get(profile).datasets]
-    found = {cell: _arrays(cell) for cell in cells if cell.analysis_path.exists()}
+    evidence = Evidence(profile)
+    students = ("teacher", "deit-*", "soft", "hard")
+    found = evidence.analyses("teacher")
     if not found:
-        raise UserError(
-            f"no teacher on the profile {profile}; make it and its students with "
-            f'\'python -m vitstudy run "{profile}/*/teacher" "{profile}/*/deit-*" '
-            f'"{profile}/*/soft" "{profile}/*/hard"\''
-        )
+        raise evidence.absent("teacher", *students, them="it and its students")
     return found
-
-
-def _arrays(cell: Cell) -> dict[str, np.ndarray]:
-    with np.load(cell.analysis_path, allow_pickle=False) as arrays:
-        return dict(arrays)
 
 
 def softness(logits: np.ndarray, temperatures: tuple[float, ...] = TEMPERATURES) -> pd.DataFrame:
@@ -125,9 +109,9 @@ def softness(logits: np.ndarray, temperatures: tuple[float, ...] = TEMPERATURES)
     return pd.DataFrame(rows, columns=["temperature", "top", "entropy"])
 
 
-def softness_by_dataset(found: dict[Cell, dict[str, np.ndarray]]) -> dict[str, pd.DataFrame]:
+def softness_by_dataset(found: dict[str, dict[str, np.ndarray]]) -> dict[str, pd.DataFrame]:
     """`softness` of each of `teachers`, by the data set's title."""
-    return {data.spec(cell.dataset).title: softness(told["logits"]) for cell, told in found.items()}
+    return {data.spec(name).title: softness(told["logits"]) for name, told in found.items()}
 
 
 # -- students -------------------------------------------------------------------------------------
@@ -136,57 +120,40 @@ def softness_by_dataset(found: dict[Cell, dict[str, np.ndarray]]) -> dict[str, p
 def compare(profile: str) -> pd.DataFrame:
     """Every student that is measured, and the teacher: accuracy, percent, first seed.
 
-    Columns `dataset`, `key`, `taught`, `accuracy`, `low`, `high`, `change` (points against vanilla
-    on the same images), `error` (its standard error, images taken for independent), `record`.
+    Columns `dataset`, `key`, `taught`, `accuracy`, `low`, `high`, `difference` (from vanilla, on
+    the same images; None of vanilla itself and without predictions), `record`.
     """
-    rows = []
-    for dataset in profiles.get(profile).datasets:
+    evidence, rows = Evidence(profile), []
+    for dataset in evidence.datasets:
         for key, taught in {**STUDENTS, **OTHERS}.items():
-            cell = _first(profile, dataset, key)
-            if record := _done(cell):
-                change, error = paired(cell)
-                interval = [100 * record.accuracy_low, 100 * record.accuracy_high]
-                rows.append(
-                    (dataset, key, taught, 100 * record.accuracy, *interval, change, error, record)
-                )
-    columns = ["dataset", "key", "taught", "accuracy", "low", "high", "change", "error", "record"]
+            record = evidence.record(dataset, key)
+            if record is None:
+                continue
+            change = None
+            if key != "vanilla":
+                first = evidence.known.seeds[:1]
+                change = significance.difference(profile, dataset, key, "vanilla", first)
+            interval = [100 * record.accuracy_low, 100 * record.accuracy_high]
+            rows.append((dataset, key, taught, 100 * record.accuracy, *interval, change, record))
+    columns = ["dataset", "key", "taught", "accuracy", "low", "high", "difference", "record"]
     return pd.DataFrame(rows, columns=columns)
-
-
-def paired(cell: Cell, against: str = "vanilla") -> tuple[float, float]:
-    """Points of accuracy over the row `against` on the same test images, and their standard error.
-
-    Images count as independent, which those that show the same digit are not quite.
-    """
-    right = []
-    for each in (cell, Cell(cell.profile, cell.dataset, against, cell.seed)):
-        found = study.predictions(each)
-        right.append((found["classes"][:, 0] == found["labels"]).astype(float))
-    difference = 100 * (right[0] - right[1])
-    return float(difference.mean()), float(difference.std(ddof=1) / math.sqrt(len(difference)))
 
 
 def readable(found: pd.DataFrame) -> pd.DataFrame:
     """`compare` as text for a reader, with what each training took."""
-    records = found["record"]
-    against = [
-        "" if row.key == "vanilla" else f"{row.change:+.2f} ± {row.error:.2f}"
-        for row in found.itertuples()
-    ]
-    return pd.DataFrame(
-        {
-            "data set": [data.spec(name).title for name in found["dataset"]],
-            "model": [methods.get(key).title for key in found["key"]],
-            "taught by the teacher": found["taught"],
-            "accuracy, %": found["accuracy"].map("{:.2f}".format),
-            "against vanilla, points": against,
-            "calibration error": [f"{record.calibration_error:.3f}" for record in records],
-            "parameters": [f"{record.parameters:,}" for record in records],
-            "file, MiB": [f"{record.size_mib:.3f}" for record in records],
-            "steps": [f"{record.steps:,}" for record in records],
-            "training, s": [f"{record.training_seconds:.1f}" for record in records],
-        }
-    )
+    columns = {
+        "data set": ("dataset", lambda name: data.spec(name).title),
+        "model": ("key", lambda key: methods.get(key).title),
+        "taught by the teacher": "taught",
+        "accuracy, %": ("accuracy", "{:.2f}"),
+        "against vanilla, points (95 %)": ("difference", str),
+        "calibration error": ("record", "{0.calibration_error:.3f}"),
+        "parameters": ("record", "{0.parameters:,}"),
+        "file, MiB": ("record", "{0.size_mib:.3f}"),
+        "steps": ("record", "{0.steps:,}"),
+        "training, s": ("record", "{0.training_seconds:.1f}"),
+    }
+    return table(found, columns)
 
 
 def what_they_learned(profile: str) -> pd.DataFrame:
@@ -195,26 +162,19 @@ def what_they_learned(profile: str) -> pd.DataFrame:
     Columns `data set`, `student`, both divergences at τ = 1 in nats, and the share of images on
     which student and teacher decide alike, percent.
     """
-    rows = []
-    for cell, told in teachers(profile).items():
+    evidence, rows = Evidence(profile), []
+    for dataset, told in teachers(profile).items():
         teacher = torch.from_numpy(told["logits"]).double()
         for key in STUDENTS:
-            student = _first(profile, cell.dataset, key)
-            if key == "vanilla" or not (_done(student) and student.analysis_path.exists()):
+            student = evidence.record(dataset, key) and evidence.analysis(dataset, key)
+            if key == "vanilla" or not student:
                 continue
-            logits = torch.from_numpy(_arrays(student)["logits"]).double()
-            alike = (logits.argmax(1) == teacher.argmax(1)).double().mean()
-            rows.append(
-                {
-                    "data set": data.spec(cell.dataset).title,
-                    "student": methods.get(key).title,
-                    "KL(student ‖ teacher)": round(divergence(logits, teacher).item(), 4),
-                    "KL(teacher ‖ student)": round(
-                        divergence(logits, teacher, expectation="teacher").item(), 4
-                    ),
-                    "decide alike, %": round(100 * alike.item(), 1),
-                }
-            )
+            logits = torch.from_numpy(student["logits"]).double()
+            printed = divergence(logits, teacher).item()
+            usual = divergence(logits, teacher, expectation="teacher").item()
+            alike = round(100 * float((logits.argmax(1) == teacher.argmax(1)).double().mean()), 1)
+            names = data.spec(dataset).title, methods.get(key).title
+            rows.append((*names, round(printed, 4), round(usual, 4), alike))
     columns = ["data set", "student", "KL(student ‖ teacher)", "KL(teacher ‖ student)"]
     return pd.DataFrame(rows, columns=[*columns, "decide alike, %"])
 
@@ -224,35 +184,27 @@ def heads(profile: str) -> pd.DataFrame:
 
     Columns `data set`, `student`, `head`, `accuracy` and `as the teacher`, percent.
     """
-    rows = []
+    evidence, rows = Evidence(profile), []
     names = {"class_logits": "class", "token_logits": "distillation", "logits": "mean of both"}
-    for cell, told in teachers(profile).items():
+    for dataset, told in teachers(profile).items():
         teacher = told["logits"].argmax(1)
         for key in ("deit-base", "token-labels", "deit-tiny", "tiny-labels"):
-            student = _first(profile, cell.dataset, key)
-            if not (_done(student) and student.analysis_path.exists()):
-                continue
-            found = _arrays(student)
-            for name, head in names.items():
-                decided = found[name].argmax(1)
-                rows.append(
-                    {
-                        "data set": data.spec(cell.dataset).title,
-                        "student": methods.get(key).title,
-                        "head": head,
-                        "accuracy": round(100 * float((decided == told["labels"]).mean()), 2),
-                        "as the teacher": round(100 * float((decided == teacher).mean()), 2),
-                    }
-                )
+            student = evidence.record(dataset, key) and evidence.analysis(dataset, key)
+            for name, head in names.items() if student else ():
+                decided = student[name].argmax(1)
+                right = round(100 * float((decided == told["labels"]).mean()), 2)
+                alike = round(100 * float((decided == teacher).mean()), 2)
+                title = data.spec(dataset).title
+                rows.append((title, methods.get(key).title, head, right, alike))
     columns = ["data set", "student", "head", "accuracy", "as the teacher"]
     return pd.DataFrame(rows, columns=columns)
 
 
 def tiny(profile: str) -> pd.DataFrame:
     """DeiT tiny's share of DeiT base: width, parameters, MACs and bytes; and points of accuracy."""
-    rows = []
-    for dataset in profiles.get(profile).datasets:
-        small, whole = (_done(_first(profile, dataset, key)) for key in ("deit-tiny", "deit-base"))
+    evidence, rows = Evidence(profile), []
+    for dataset in evidence.datasets:
+        small, whole = (evidence.record(dataset, key) for key in ("deit-tiny", "deit-base"))
         if small and whole:
             rows.append(
                 {
@@ -304,26 +256,16 @@ def cost(found: pd.DataFrame) -> pd.DataFrame:
 def against_controls(profile: str) -> pd.DataFrame:
     """What each part of distillation adds, as the difference of two rows on the same test images.
 
-    Columns `data set`, `what is added`, `model`, `against`, `points` and `error`, the standard
-    error; pairs of which one is not measured are left out.
+    Columns `data set`, `what is added`, `model`, `against`, and `points (95 %)`, a Difference over
+    the seeds that both have; pairs that cannot be compared are left out.
     """
-    rows = []
-    for dataset in profiles.get(profile).datasets:
-        for key, control, added in CONTROLS:
-            cell = _first(profile, dataset, key)
-            if _done(cell) and _done(_first(profile, dataset, control)):
-                points, error = paired(cell, control)
-                rows.append(
-                    {
-                        "data set": data.spec(dataset).title,
-                        "what is added": added,
-                        "model": methods.get(key).title,
-                        "against": methods.get(control).title,
-                        "points": round(points, 2),
-                        "error": round(error, 2),
-                    }
-                )
-    columns = ["data set", "what is added", "model", "against", "points", "error"]
+    rows = [
+        (data.spec(name).title, added, methods.get(key).title, methods.get(control).title, found)
+        for name in Evidence(profile).datasets
+        for key, control, added in CONTROLS
+        if (found := significance.difference(profile, name, key, control))
+    ]
+    columns = ["data set", "what is added", "model", "against", "points (95 %)"]
     return pd.DataFrame(rows, columns=columns)
 
 
@@ -343,17 +285,17 @@ def conclusions(
             f"{name} {rows.at[k, 'accuracy']:.2f} %" for k, name in named.items() if k in rows.index
         ]
         students = rows[rows.index.isin(STUDENTS) & (rows.index != "vanilla")]
-        apart = students[students["change"].abs() > 2 * students["error"]]
+        apart = students[[found is not None and found.clear for found in students["difference"]]]
         lines.append(
             f"- **{title}.** Test accuracy: {', '.join(said)}. {len(apart)} of {len(students)} "
-            "students of vanilla's size differ from it by more than two standard errors"
+            "students of vanilla's size differ from it by an interval that leaves zero out"
             f"{_listed(apart)}."
         )
     for row in controls.itertuples(index=False):
-        clear = "more" if abs(row.points) > 2 * row.error else "no more"
+        found: Difference = row[-1]
+        clear = "leaves zero out" if found.clear else "has zero in it"
         lines.append(
-            f"- On {row[0]}, {row[1]} is worth {row.points:+.2f} ± {row.error:.2f} points of "
-            f"{row.model}: {clear} than two standard errors."
+            f"- On {row[0]}, {row[1]} is worth {found} points of {row.model}: the interval {clear}."
         )
     for title, frame in softened.items():
         top = frame.set_index("temperature")["top"]
@@ -378,5 +320,6 @@ def conclusions(
 
 
 def _listed(apart: pd.DataFrame) -> str:
-    said = [f"{methods.get(key).title} {row.change:+.2f}" for key, row in apart.iterrows()]
+    changes = apart["difference"].items()
+    said = [f"{methods.get(key).title} {found.points:+.2f}" for key, found in changes]
     return f" ({', '.join(said)})" if said else ""

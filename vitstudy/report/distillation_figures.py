@@ -95,19 +95,10 @@ def students(found: pd.DataFrame, order: list[str]) -> Figure:
         figure.subplots(1, len(datasets), sharey=True, squeeze=False)[0], datasets, strict=True
     ):
         part = found[found["dataset"] == dataset]
-        rows = [names.index(taught) for taught in part["taught"]]
-        error = np.stack([part["accuracy"] - part["low"], part["high"] - part["accuracy"]])
-        colours = [style.MEASURED if key != "teacher" else style.GREY for key in part["key"]]
-        for place, (row, colour) in enumerate(zip(rows, colours, strict=True)):
-            axes.errorbar(
-                part["accuracy"].iloc[place],
-                row,
-                # Rounding may leave an end of the interval a hair inside the point.
-                xerr=np.maximum(0, error[:, place : place + 1]),
-                fmt="o",
-                capsize=3,
-                color=colour,
-            )
+        for row in part.itertuples():
+            colour = style.GREY if row.key == "teacher" else style.MEASURED
+            place = names.index(row.taught)
+            style.intervals(axes, row.accuracy, place, row.low, row.high, color=colour)
         vanilla = part.loc[part["key"] == "vanilla", "accuracy"]
         axes.axvline(vanilla.iloc[0], color=style.GREY, lw=1, ls="--")
         axes.set_title(data.spec(dataset).title)

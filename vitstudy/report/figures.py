@@ -7,6 +7,7 @@ import math
 import numpy as np
 import pandas as pd
 import seaborn
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import FuncFormatter, MaxNLocator
@@ -44,16 +45,8 @@ def accuracy(
     done = [position for position in rows if table["key"][position] in intervals]
     values = table["accuracy"].iloc[done].astype(float).to_numpy()
     limits = np.array([intervals[table["key"][position]] for position in done]).reshape(-1, 2)
-    axes.errorbar(
-        values,
-        done,
-        # Rounding may leave an end of the interval a hair inside the point.
-        xerr=np.maximum(0, np.stack([values - limits[:, 0], limits[:, 1] - values])),
-        fmt="o",
-        capsize=3,
-        color=style.MEASURED,
-        label=f"measured ({measured_on})",
-    )
+    label = f"measured ({measured_on})"
+    style.intervals(axes, values, done, *limits.T, color=style.MEASURED, label=label)
     axes.set_yticks(list(rows), table["model"])
     axes.invert_yaxis()
     axes.set_xlim(-2, 102)
@@ -361,42 +354,42 @@ def _wrapped(text: str, width: int = 20) -> str:
     return f"{text[:space]}\n{text[space + 1 :]}"
 
 
-@style.styled
-def clipping(values: np.ndarray, ranges: dict[str, tuple[float, float]], title: str) -> Figure:
-    """How the values of a tensor lie, and the range that each calibration keeps of them."""
-    figure = style.figure(height=4.4)
+def _below_a_histogram(
+    values: np.ndarray, rows: list[str], height: float, title: str
+) -> tuple[Figure, Axes]:
+    """How the values of a tensor lie, and the empty axes below it with a row for each name."""
+    figure = style.figure(height=height)
     upper, lower = figure.subplots(2, 1, sharex=True, height_ratios=(3, 1))
     upper.hist(values.ravel(), bins=100, color=style.GREY, lw=0, log=True)
     upper.set_ylabel("values in a bin (log scale)")
-    for position, (name, limits) in enumerate(ranges.items()):
-        lower.plot(limits, [position] * 2, "|-", ms=12, mew=2, lw=3, label=name)
-    lower.set_yticks(range(len(ranges)), list(ranges))
-    lower.set_ylim(len(ranges) - 0.5, -0.5)
-    lower.set_xlabel("value")
     upper.set_title(title)
+    lower.set_yticks(range(len(rows)), rows)
+    lower.set_ylim(len(rows) - 0.5, -0.5)
+    lower.set_xlabel("value")
+    return figure, lower
+
+
+@style.styled
+def clipping(values: np.ndarray, ranges: dict[str, tuple[float, float]], title: str) -> Figure:
+    """How the values of a tensor lie, and the range that each calibration keeps of them."""
+    figure, axes = _below_a_histogram(values, list(ranges), 4.4, title)
+    for position, (name, limits) in enumerate(ranges.items()):
+        axes.plot(limits, [position] * 2, "|-", ms=12, mew=2, lw=3, label=name)
     return figure
 
 
 @style.styled
 def levels(values: np.ndarray, found: dict[str, np.ndarray], title: str) -> Figure:
     """The values that each scheme can say, below those that the tensor has."""
-    figure = style.figure(height=3.6)
-    upper, lower = figure.subplots(2, 1, sharex=True, height_ratios=(3, 1))
-    upper.hist(values.ravel(), bins=100, color=style.GREY, lw=0, log=True)
-    upper.set_ylabel("values in a bin (log scale)")
-    upper.set_title(title)
-    colours = style.PALETTE
-    lower.eventplot(
+    figure, axes = _below_a_histogram(values, list(found), 3.6, title)
+    axes.eventplot(
         list(found.values()),
         lineoffsets=range(len(found)),
         linelengths=0.7,
         linewidths=1.2 if max(map(len, found.values())) <= 64 else 0.3,
-        colors=colours[: len(found)],
+        colors=style.PALETTE[: len(found)],
     )
-    lower.set_yticks(range(len(found)), list(found))
-    lower.set_ylim(len(found) - 0.5, -0.5)
-    lower.grid(visible=False)
-    lower.set_xlabel("value")
+    axes.grid(visible=False)
     return figure
 
 
@@ -419,39 +412,4 @@ def channel_ranges(low: np.ndarray, high: np.ndarray, title: str) -> Figure:
     axes.set(xlabel="channels, widest first", ylabel="value", title=title)
     axes.margins(x=0.01)
     figure.legend(loc="outside lower center", ncols=2)
-    return figure
-
-
-@style.styled
-def overview(frames: list[pd.DataFrame], published: list[pd.Series], titles: list[str]) -> Figure:
-    """For the README: how far each row lies from vanilla, measured and published, a panel a table.
-
-    frames: `tables.compared` of each table; published: the papers' change of accuracy, in points.
-    """
-    figure = style.figure(width=11, height=6.2)
-    panels = figure.subplots(1, len(frames), sharey=True)
-    for axes, frame, printed, title in zip(panels, frames, published, titles, strict=True):
-        rows, printed = frame.iloc[1:], printed.iloc[1:]  # vanilla is the line at nought
-        places = np.arange(len(rows))
-        axes.axvline(0, color=style.GREY, lw=1)
-        axes.plot(
-            printed, places, "o", mfc="none", ms=8, color=style.PUBLISHED, label="the papers print"
-        )
-        values = rows["difference"].to_numpy(float)
-        spread = np.stack([values - rows["difference_low"], rows["difference_high"] - values])
-        axes.errorbar(
-            *(values, places),
-            xerr=spread.astype(float),
-            fmt="o",
-            capsize=3,
-            color=style.MEASURED,
-            label="measured here, 95 % interval on the same images",
-        )
-        vanilla = frame["accuracy"].iloc[0]
-        said = "" if np.isnan(vanilla) else f" (vanilla {vanilla:.2f} %)"
-        axes.set(title=title + said, xlabel="accuracy less vanilla's, points")
-        axes.set_yticks(places, rows["model"])
-        axes.set_ylim(len(rows) - 0.5, -0.5)
-    handles, names = panels[0].get_legend_handles_labels()
-    figure.legend(handles, names, loc="outside upper center", ncols=2)
     return figure

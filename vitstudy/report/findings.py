@@ -6,15 +6,15 @@ control is not measured, the line says less.
 
 from __future__ import annotations
 
-import statistics
 from dataclasses import dataclass
 
 import pandas as pd
 
-from vitstudy import profiles, speed, study
+from vitstudy import profiles, speed
 from vitstudy.methods import METHODS
-from vitstudy.report import significance, tables, verdicts
-from vitstudy.report.significance import Difference
+from vitstudy.report import tables, verdicts
+from vitstudy.report.evidence import Evidence
+from vitstudy.report.significance import difference
 
 
 @dataclass(frozen=True)
@@ -61,37 +61,38 @@ def shown_profile() -> str:
 
 
 def _rows_measured(profile: str) -> int:
-    known = profiles.get(profile)
-    cells = (
-        study.Cell(profile, dataset, method.key, known.seeds[0])
-        for dataset in known.datasets
-        for method in METHODS
-    )
+    evidence = Evidence(profile)
+    keys = [method.key for method in METHODS]
     return sum(
-        (record := study.read(cell)) is not None and record.status == "done" for cell in cells
+        evidence.record(dataset, key) is not None for dataset in evidence.datasets for key in keys
     )
 
 
 def lines(profile: str) -> list[str]:
     """The findings on `profile` as lines of Markdown, without bullets."""
-    known = profiles.get(profile)
-    frames = [tables.compared(profile, which).set_index("key") for which in tables.TABLES]
+    known, frames = profiles.get(profile), _compared(profile)
     ratios = [tables.ratios(profile, which).set_index("key") for which in tables.TABLES]
-    if any(pd.isna(frame.at["vanilla", "accuracy"]) for frame in frames):
+    if not frames:
         return []
     found = [_setting(known, frames)]
     found += [_line(known, each, frames, ratios) for each in FINDINGS if _measured(each, frames)]
     return [*found, _too_small(known, frames), _claims(profile)]
 
 
+def _compared(profile: str) -> list[pd.DataFrame]:
+    """`tables.compared` of both tables, by key; none where one of them has no vanilla."""
+    frames = [tables.compared(profile, which).set_index("key") for which in tables.TABLES]
+    unmeasured = any(pd.isna(frame.at["vanilla", "accuracy"]) for frame in frames)
+    return [] if unmeasured else frames
+
+
 def on_a_gpu(profile: str) -> list[str]:
     """A line on the papers' rows that were measured on a GPU; none where vanilla was not."""
-    known = profiles.get(profile)
-    frames = [tables.compared(profile, which).set_index("key") for which in tables.TABLES]
-    if any(pd.isna(frame.at["vanilla", "accuracy"]) for frame in frames):
+    known, frames = profiles.get(profile), _compared(profile)
+    if not frames:
         return []
     accuracy = " / ".join(f"{frame.at['vanilla', 'accuracy']:.2f}" for frame in frames)
-    gpu = tables.seeds(profile, known.datasets[0], "vanilla")[known.seeds[0]].gpu
+    gpu = Evidence(profile).record(known.datasets[0], "vanilla").gpu
     parts = []
     for frame, title in zip(frames, tables.PUBLISHED_ON, strict=True):
         apart = frame[frame["significant"].eq(True)]
@@ -108,10 +109,9 @@ def on_a_gpu(profile: str) -> list[str]:
 def _gpu_speeds(known: profiles.Profile, frame: pd.DataFrame) -> str:
     """The rows' GPU speeds against vanilla's in the interleaved run, beside the printed ones'."""
     printed = frame["gpu_speed_published"] / frame.at["vanilla", "gpu_speed_published"]
-    parts = []
+    evidence, parts = Evidence(known.name), []
     for key in frame.index.drop("vanilla"):
-        cell = study.Cell(known.name, known.datasets[0], key, known.seeds[0])
-        if found := speed.latest(cell, "cuda"):
+        if found := speed.latest(evidence.cell(known.datasets[0], key), "cuda"):
             ratio = found["ratio_to_vanilla"]
             parts.append(f"{frame.at[key, 'model']} {ratio:.2f} ({printed[key]:.2f})")
     return f" Times its images/s there (as printed): {', '.join(parts)}." if parts else ""
@@ -171,20 +171,15 @@ def _gains(known: profiles.Profile, finding: Finding) -> str:
         return ""
     parts = []
     for key in finding.keys:
-        texts = []
-        for dataset in known.datasets:
-            found = significance.comparison(known.name, dataset).difference(key, finding.control)
-            if isinstance(found, Difference):
-                texts.append(f"{found.points:+.2f} ({found.low:+.2f} to {found.high:+.2f})")
-        if len(texts) == len(known.datasets):
-            parts.append(" / ".join(texts))
+        found = [difference(known.name, name, key, finding.control) for name in known.datasets]
+        if all(found):
+            parts.append(" / ".join(map(str, found)))
     return "; ".join(parts)
 
 
 def _too_small(known: profiles.Profile, frames: list[pd.DataFrame]) -> str:
     """Which rows cannot be told from vanilla."""
-    seeds = tables.seeds(known.name, known.datasets[0], "vanilla").values()
-    done = [record for record in seeds if record and record.status == "done"]
+    done = list(Evidence(known.name).records(known.datasets[0], "vanilla").values())
     parts = []
     for frame, title in zip(frames, tables.PUBLISHED_ON, strict=True):
         small = frame[frame["significant"].eq(False)]["model"].tolist()
@@ -198,10 +193,11 @@ def _too_small(known: profiles.Profile, frames: list[pd.DataFrame]) -> str:
 
 def _luck(known: profiles.Profile) -> str:
     """What vanilla has when it is trained again from other seeds, on both data sets."""
-    again = [tables.trained_again(known, dataset) for dataset in known.datasets]
+    evidence = Evidence(known.name)
+    again = [tables.trained_again(evidence, dataset) for dataset in known.datasets]
     if not all(again):
         return ""
-    told = [f"{statistics.fmean(each):.2f} ± {statistics.stdev(each):.2f}" for each in again]
+    told = ["{:.2f} ± {:.2f}".format(*tables.mean_and_std(records)) for records in again]
     count = " / ".join(dict.fromkeys(str(len(each)) for each in again))
     return f" Vanilla itself, trained from {count} seeds, has {' / '.join(told)} %."
 

@@ -6,11 +6,15 @@ Everything is read off the records and the timings; `tables.write` keeps it as
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Iterable
 from datetime import datetime
+from pathlib import Path
 
-from vitstudy import files, profiles, speed, study
+from vitstudy import files, methods, profiles, speed, study
 from vitstudy.record import Record
+from vitstudy.report.evidence import Evidence
+from vitstudy.study import Cell
 
 NO_ENERGY = "no counter was read"
 ENERGY = "joules of each cell by counter, which counts what ran beside it too, so no sum"
@@ -24,12 +28,11 @@ def manifest(profile: str) -> dict:
     where a counter gave them, and the commit of each; `not_measured` the cells of the profile that
     have no record of a success. Raises UserError for an unknown profile.
     """
-    every = study.cells(profile, not_installed=True)
+    evidence, every = Evidence(profile), study.cells(profile, not_installed=True)
     done, absent = {}, []
     # Rows and variants that are computed only by name count where they are there.
     for cell in study.cells(profile, left_out=True, left_out_data=True, not_installed=True):
-        record = study.read(cell)
-        if record is not None and record.status == "done":
+        if record := evidence.record(cell.dataset, cell.method, cell.seed):
             done[cell] = record
         elif cell in every:
             absent.append(str(cell))
@@ -95,6 +98,42 @@ def _cell(record: Record) -> dict:
     return found | ({"energy_joules": record.energy_joules} if record.energy_joules else {})
 
 
+def record_rows(profile: str) -> tuple[list[str], list[dict]]:
+    """Columns and rows of `records.csv`: each record on disk with its plain fields, path and hash.
+
+    A damaged record is a row too, with the status `damaged`.
+    """
+    plain = [
+        field.name
+        for field in dataclasses.fields(Record)
+        if not field.type.startswith(("dict", "list"))
+    ]
+    rows = []
+    for path in (files.results(profile) / "records").glob("*/*/seed*.json"):
+        dataset, method, seed = path.relative_to(files.results(profile) / "records").parts
+        cell = Cell(profile, dataset, method, int(Path(seed).stem.removeprefix("seed")))
+        row = {"profile": profile, "dataset": dataset, "method": method}
+        row |= {"seed": cell.seed, "status": "damaged"}
+        if record := study.read(cell):
+            row = {name: getattr(record, name) for name in plain}
+        row["path"] = path.relative_to(files.root()).as_posix()
+        row["sha256"] = files.sha256(path)
+        rows.append(row)
+    datasets = profiles.get(profile).datasets
+    keys = [method.key for method in (*methods.METHODS, *methods.VARIANTS)]
+
+    def order(row: dict) -> tuple:
+        return _place(datasets, row["dataset"]), _place(keys, row["method"]), row["seed"]
+
+    return [*plain, "path", "sha256"], sorted(rows, key=order)
+
+
+def _place(names, name: str) -> tuple[int, str]:
+    """Where `name` stands in `names`; behind all of them, by its letters, where it does not."""
+    return (list(names).index(name) if name in names else len(names), name)
+
+
 def write(profile: str) -> None:
-    """Write `results/<profile>/manifest.json`."""
+    """Write `results/<profile>/records.csv` and `manifest.json`."""
+    files.write_csv(files.results(profile) / "records.csv", *record_rows(profile))
     files.write_json(files.results(profile) / "manifest.json", manifest(profile))

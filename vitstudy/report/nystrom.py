@@ -8,12 +8,13 @@ import numpy as np
 import pandas as pd
 import torch
 
-from vitstudy import data, measure, methods, profiles, study
+from vitstudy import data, measure, methods, profiles
 from vitstudy.attention import nystrom, scaling
 from vitstudy.methods import Method
 from vitstudy.profiles import Architecture
 from vitstudy.record import Record
-from vitstudy.study import Cell
+from vitstudy.report import published
+from vitstudy.report.evidence import Evidence
 
 FAMILY = tuple(
     method
@@ -32,13 +33,9 @@ BEST = "best of rank m (Eckart and Young)"
 
 def missing(profile: str) -> str:
     """What to run for what is not measured on the profile; empty where all of it is."""
-    known, runs = profiles.get(profile), []
-    computed = methods.computed(known.tiers)
-    for method in FAMILY:
-        if method.key not in computed:
-            continue
-        if not all(_record(profile, dataset, method.key) for dataset in known.datasets):
-            runs.append(method.key)
+    cells = Evidence(profile).missing(method.key for method in FAMILY)
+    absent = {cell.method for cell in cells}
+    runs = [method.key for method in FAMILY if method.key in absent]
     lines = []
     if runs:
         lines.append(
@@ -53,25 +50,10 @@ def missing(profile: str) -> str:
     return "\n\n".join(lines)
 
 
-def _cell(profile: str, dataset: str, key: str) -> Cell:
-    return Cell(profile, dataset, key, profiles.get(profile).seeds[0])
-
-
-def _record(profile: str, dataset: str, key: str) -> Record | None:
-    """The first seed's record; None where there is none of a success."""
-    record = study.read(_cell(profile, dataset, key))
-    return record if record and record.status == "done" else None
-
-
 def analyses(profile: str, key: str = ANALYSED) -> dict[str, dict[str, np.ndarray]]:
     """What the cell `key` left of its attention, by the data sets' titles; none where not made."""
-    found = {}
-    for dataset in profiles.get(profile).datasets:
-        path = _cell(profile, dataset, key).analysis_path
-        if path.exists():
-            with np.load(path, allow_pickle=False) as content:
-                found[data.spec(dataset).title] = dict(content)
-    return found
+    found = Evidence(profile).analyses(key)
+    return {data.spec(dataset).title: arrays for dataset, arrays in found.items()}
 
 
 # -- the formula ----------------------------------------------------------------------------------
@@ -204,11 +186,12 @@ def accuracies(profile: str) -> pd.DataFrame:
     `change` is against vanilla, with the published change beside it; `wrong` and `right` count the
     test images whose answer became so.
     """
-    rows, wanted = [], [methods.get(key) for key in (BASE, CONTROL)]
-    for which, dataset in enumerate(profiles.get(profile).datasets):
-        base = _record(profile, dataset, BASE)
+    evidence, rows = Evidence(profile), []
+    wanted = [methods.get(key) for key in (BASE, CONTROL)]
+    for which, dataset in enumerate(evidence.datasets):
+        base = evidence.record(dataset, BASE)
         for method in (*wanted, *FAMILY):
-            record = _record(profile, dataset, method.key)
+            record = evidence.record(dataset, method.key)
             if record is None or base is None:
                 continue
             rows.append(
@@ -236,13 +219,9 @@ def landmarks_of(record: Record) -> float:
     if "num_landmarks" not in record.options:
         return math.nan
     number = record.options["num_landmarks"]
-    return float(
-        _tokens(Architecture(**record.options["architecture"])) if number is None else number
-    )
-
-
-def _tokens(architecture: Architecture) -> int:
-    return (architecture.image_size // architecture.patch_size) ** 2 + 1
+    if number is None:
+        number = published.tokens(Architecture(**record.options["architecture"]))
+    return float(number)
 
 
 def _published_change(method: Method, which: int) -> float:
@@ -258,15 +237,8 @@ def layer_errors(profile: str) -> pd.DataFrame:
         if method.key == ANALYSED:
             continue
         for title, analysis in analyses(profile, method.key).items():
-            rows.append(
-                {
-                    "data set": title,
-                    "key": method.key,
-                    "error of the matrices": float(analysis["error"].mean()),
-                    "greatest of a layer": float(analysis["error"].max()),
-                    "residual of the inverse": float(analysis["residual"].mean()),
-                }
-            )
+            error, left = analysis["error"], float(analysis["residual"].mean())
+            rows.append((title, method.key, float(error.mean()), float(error.max()), left))
     columns = ["data set", "key", "error of the matrices", "greatest of a layer"]
     return pd.DataFrame(rows, columns=[*columns, "residual of the inverse"])
 
@@ -279,17 +251,17 @@ def macs(architecture: Architecture, iterations: int = nystrom.ITERATIONS) -> pd
 
     `network` is vanilla's MACs over those with landmarks: the speed-up if only MACs counted.
     """
-    width, heads, tokens = architecture.width, architecture.heads, _tokens(architecture)
-    exact = nystrom.nystrom_macs(tokens, tokens, width, heads, iterations)
+    width, heads, count = architecture.width, architecture.heads, published.tokens(architecture)
+    exact = nystrom.nystrom_macs(count, count, width, heads, iterations)
     whole = measure.vit_macs(architecture, 10, 3)
     rows = []
-    for number in (*(m for m in scaling.LANDMARKS if m < tokens), tokens):
-        found = nystrom.nystrom_macs(tokens, number, width, heads, iterations)
-        inverse = 0 if number == tokens else 4 * iterations * heads * number**3
+    for number in (*(m for m in scaling.LANDMARKS if m < count), count):
+        found = nystrom.nystrom_macs(count, number, width, heads, iterations)
+        inverse = 0 if number == count else 4 * iterations * heads * number**3
         with_landmarks = whole + architecture.depth * (found - exact)
         rows.append(
             {
-                "landmarks": number if number < tokens else "softmax",
+                "landmarks": number if number < count else "softmax",
                 "attention, M": found / 1e6,
                 "of it the inverse, M": inverse / 1e6,
                 "over softmax's": found / exact,
@@ -367,6 +339,7 @@ def conclusions(profile: str) -> list[str]:
     found = analyses(profile)
     told = [*_on_rank(found), *_on_error(found), *_on_accuracy(accuracies(profile))]
     speeds = published_speeds()
+    share = published.attention_share(profiles.get("paper").architecture, 10, 3)
     told.append(
         "By MACs alone ViT-B/16 would run "
         + _listed(f"{each:.3f}" for each in speeds["by MACs"])
@@ -374,19 +347,11 @@ def conclusions(profile: str) -> list[str]:
         + _listed(f"{each:.3f}" for each in speeds["published, Table 1"])
         + " (Table 1) and "
         + _listed(f"{each:.3f}" for each in speeds["published, Table 2"])
-        + f" (Table 2). Attention's products are {100 * _share_of_attention():.1f} % of that "
-        "network's, so little can be won."
+        + f" (Table 2). Attention's products are {100 * share:.1f} % of that network's, so "
+        "little can be won."
     )
     frame = timings(profile)
     return [*told, *_on_time(frame)] if len(frame) else told
-
-
-def _share_of_attention() -> float:
-    """Of the MACs of the papers' network."""
-    shape = profiles.get("paper").architecture
-    tokens = _tokens(shape)
-    layer = nystrom.nystrom_macs(tokens, tokens, shape.width, shape.heads, nystrom.ITERATIONS)
-    return shape.depth * layer / measure.vit_macs(shape, 10, 3)
 
 
 def _listed(values) -> str:

@@ -6,9 +6,9 @@ import re
 
 import pandas as pd
 
-from vitstudy import data, methods, portability, profiles, study
+from vitstudy import data, methods, portability
 from vitstudy.report import bands
-from vitstudy.study import Cell
+from vitstudy.report.evidence import Evidence
 
 EVIDENCE = "cifar-cpu"
 """The profile whose committed table is shown where one has none of its own."""
@@ -52,7 +52,8 @@ def recipe(profile: str) -> pd.DataFrame:
     Of the samples of the bands where the profile is theirs, else of the records. Columns as in
     `portability.RECIPE_COLUMNS`.
     """
-    rows, known = [], profiles.get(profile)
+    evidence, rows = Evidence(profile), []
+    known = evidence.known
     for dataset in known.datasets:
         if profile == bands.PROFILE:
             samples = bands.references().get("00_baselines", {}).get(f"accuracy {dataset}, %", [])
@@ -61,13 +62,12 @@ def recipe(profile: str) -> pd.DataFrame:
                 for each in samples
             ]
             continue
-        for seed in (*known.seeds, *known.vanilla_seeds):
-            record = study.read(Cell(profile, dataset, "vanilla", seed))
-            if record and record.status == "done":
-                where = record.gpu or (record.cpu or "").rpartition(" (")[0]
-                accuracy = round(100 * record.accuracy, 4)
-                held = "" if record.gpu else _held_to(record.cpu)
-                rows.append((dataset, seed, held, where, accuracy))
+        seeds = (*known.seeds, *known.vanilla_seeds)
+        for seed, record in evidence.records(dataset, "vanilla", seeds).items():
+            where = record.gpu or (record.cpu or "").rpartition(" (")[0]
+            accuracy = round(100 * record.accuracy, 4)
+            held = "" if record.gpu else _held_to(record.cpu)
+            rows.append((dataset, seed, held, where, accuracy))
     return pd.DataFrame(rows, columns=portability.RECIPE_COLUMNS)
 
 

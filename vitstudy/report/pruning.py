@@ -5,19 +5,20 @@ A profile may hold some of the rows alone: what is not there is left out, and `m
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import replace
 
 import numpy as np
 import pandas as pd
 import torch
 
-from vitstudy import data, measure, methods, profiles, speed, study, training
+from vitstudy import data, measure, methods, profiles, training
 from vitstudy.profiles import Recipe
 from vitstudy.pruning import importance, slim
 from vitstudy.pruning.slim import KINDS, Shape
-from vitstudy.record import Record
 from vitstudy.report import tables
-from vitstudy.study import Cell
+from vitstudy.report.evidence import Evidence
+from vitstudy.report.readable import table
 
 ROWS = {
     "vtp": "gates",
@@ -32,6 +33,8 @@ GATES = ("vtp", "vtp-slow")
 RATES = (0.1, 0.2)
 CONTROL = "continued-twice"
 """As many steps in all as every row that was cut and fine-tuned, and nothing cut."""
+CUTS = tuple(itertools.product(ROWS, RATES))
+"""Each score at each rate."""
 IMPORTANT = 0.99
 """Above it the papers call a score important."""
 KIND_NAMES = {
@@ -46,54 +49,20 @@ KIND_NAMES = {
 # -- what there is --------------------------------------------------------------------------------
 
 
-def cell(profile: str, dataset: str, key: str) -> Cell:
-    """The first seed's cell."""
-    return Cell(profile, dataset, key, profiles.get(profile).seeds[0])
-
-
-def record(profile: str, dataset: str, key: str) -> Record | None:
-    """The record of a success; None where there is none."""
-    found = study.read(cell(profile, dataset, key))
-    return found if found and found.status == "done" else None
-
-
-def accuracy(profile: str, dataset: str, key: str) -> float | None:
-    """Percent, the mean over the seeds that are measured; None where none is."""
-    found = [study.read(Cell(profile, dataset, key, seed)) for seed in profiles.get(profile).seeds]
-    done = [each.accuracy for each in found if each and each.status == "done"]
-    return 100 * float(np.mean(done)) if done else None
-
-
-def analysis(profile: str, dataset: str, key: str) -> dict[str, np.ndarray] | None:
-    """What the cell left beside its record; None where it is not here."""
-    path = cell(profile, dataset, key).analysis_path
-    if not path.exists():
-        return None
-    with np.load(path, allow_pickle=False) as found:
-        return dict(found)
-
-
 def keys() -> list[str]:
     """The rows that cut something, before and after fine-tuning."""
-    found = [f"{row}-r{r}{end}" for row in ROWS for r in RATES for end in ("-cut", "")]
-    return [key for key in found if key in {each.key for each in methods.available()}]
+    known = {method.key for method in methods.available()}
+    every = [f"{row}-r{r}{end}" for row in ROWS for r in RATES for end in ("-cut", "")]
+    return [key for key in every if key in known]
 
 
 def missing(profile: str) -> str:
     """Which rows of pruning the profile has no record of, and the command that makes them."""
-    known = profiles.get(profile)
-    computed = methods.computed(known.tiers)
-    absent = [
-        (dataset, key)
-        for dataset in known.datasets
-        for key in [*keys(), CONTROL]
-        if key in computed and record(profile, dataset, key) is None
-    ]
+    absent = dict.fromkeys(cell.method for cell in Evidence(profile).missing([*keys(), CONTROL]))
     if not absent:
         return f"All rows of pruning are measured on the profile **{profile}**."
-    names = ", ".join(dict.fromkeys(key for _, key in absent))
     return (
-        f"Not measured on the profile **{profile}**: {names}. `python -m vitstudy run "
+        f"Not measured on the profile **{profile}**: {', '.join(absent)}. `python -m vitstudy run "
         f'"{profile}/*/*-r0.*" "{profile}/*/{CONTROL}"` makes them; what follows shows the rest.'
     )
 
@@ -161,16 +130,14 @@ def units(profile: str) -> pd.DataFrame:
 
     They are those of the cut at r = 0.2; the scores do not depend on r.
     """
-    frames = []
-    for dataset in profiles.get(profile).datasets:
+    evidence, frames = Evidence(profile), []
+    names = ["score", "block", "kind", "parameters", "stays"]
+    for dataset in evidence.datasets:
         for row in ROWS:
-            found = analysis(profile, dataset, f"{row}-r0.2-cut")
-            if found is None:
-                continue
-            columns = ("score", "block", "kind", "parameters", "stays")
-            frame = pd.DataFrame({name: found[name] for name in columns})
-            frames.append(frame.assign(dataset=dataset, row=row))
-    columns = ["score", "block", "kind", "parameters", "stays", "dataset", "row"]
+            if found := evidence.analysis(dataset, f"{row}-r0.2-cut"):
+                frame = pd.DataFrame({name: found[name] for name in names})
+                frames.append(frame.assign(dataset=dataset, row=row))
+    columns = [*names, "dataset", "row"]
     return pd.concat(frames, ignore_index=True) if frames else pd.DataFrame(columns=columns)
 
 
@@ -185,17 +152,9 @@ def important(found: pd.DataFrame) -> pd.DataFrame:
         scores, weights = frame["score"].to_numpy(float), frame["parameters"].to_numpy(float)
         scale = 1.0 if row in GATES else scores.max() or 1.0
         low, high = np.percentile(scores, [10, 90])
-        rows.append(
-            {
-                "row": row,
-                "dataset": dataset,
-                "above": float(weights[scores / scale > IMPORTANT].sum() / weights.sum()),
-                "least": scores.min(),
-                "median": np.median(scores),
-                "greatest": scores.max(),
-                "spread": high / low if low > 0 else np.inf,
-            }
-        )
+        above = float(weights[scores / scale > IMPORTANT].sum() / weights.sum())
+        levels = scores.min(), np.median(scores), scores.max()
+        rows.append((row, dataset, above, *levels, high / low if low > 0 else np.inf))
     columns = ["row", "dataset", "above", "least", "median", "greatest", "spread"]
     return pd.DataFrame(rows, columns=columns)
 
@@ -205,7 +164,7 @@ def reach(profile: str, dataset: str) -> float | None:
 
     Adam moves a parameter by about the learning rate a step: they are summed over the schedule.
     """
-    found = record(profile, dataset, "vtp-gates-slow")
+    found = Evidence(profile).record(dataset, "vtp-gates-slow")
     if found is None:
         return None
     pretrained = bool(found.options["architecture"]["timm_name"])  # then its rates stay
@@ -226,15 +185,14 @@ def readable_reach(profile: str) -> str:
 
 def readable_important(found: pd.DataFrame) -> pd.DataFrame:
     """`important` under headings for a reader."""
-    frame = important(found)
-    shown = {
-        "score": frame["row"].map(ROWS),
-        "data set": frame["dataset"].map(title),
-        "parameters above 0.99": [f"{100 * each:.1f} %" for each in frame["above"]],
-        **{name: [f"{v:.3g}" for v in frame[name]] for name in ("least", "median", "greatest")},
-        "90th / 10th percentile": [f"{v:.3g}" for v in frame["spread"]],
+    columns = {
+        "score": ("row", ROWS.get),
+        "data set": ("dataset", title),
+        "parameters above 0.99": ("above", lambda share: f"{100 * share:.1f} %"),
+        **{name: (name, "{:.3g}") for name in ("least", "median", "greatest")},
+        "90th / 10th percentile": ("spread", "{:.3g}"),
     }
-    return pd.DataFrame(shown)
+    return table(important(found), columns)
 
 
 # -- what goes ------------------------------------------------------------------------------------
@@ -277,20 +235,13 @@ def algorithm(profile: str, dataset: str) -> pd.DataFrame:
         ("control", "train on, no gates", "continued"),
         ("control", "train on again, nothing cut", CONTROL),
     )
-    rows = []
-    for line, what, key in lines:
-        found = record(profile, dataset, key)
-        rows.append(
-            {
-                "line": line,
-                "what": what,
-                "cell": key,
-                "steps": found.steps if found else None,
-                "parameters": found.parameters if found else None,
-                "accuracy, %": round(100 * found.accuracy, 2) if found else None,
-            }
-        )
-    return pd.DataFrame(rows).astype({"steps": "Int64", "parameters": "Int64"})
+    evidence, rows = Evidence(profile), []
+    for line in lines:
+        found = evidence.record(dataset, line[-1])
+        numbers = (found.steps, found.parameters, round(100 * found.accuracy, 2)) if found else ()
+        rows.append((*line, *(numbers or [None] * 3)))
+    columns = ["line", "what", "cell", "steps", "parameters", "accuracy, %"]
+    return pd.DataFrame(rows, columns=columns).astype({"steps": "Int64", "parameters": "Int64"})
 
 
 def deltas(profile: str) -> pd.DataFrame:
@@ -299,39 +250,32 @@ def deltas(profile: str) -> pd.DataFrame:
     `sum` is Eq. 6's: what each layer, cut alone, adds to the loss, summed; `whole` is what cutting
     all of them adds; `tuned` is what is left of it after fine-tuning.
     """
-    rows = []
-    for dataset in profiles.get(profile).datasets:
-        for row in ROWS:
-            for r in RATES:
-                found = analysis(profile, dataset, f"{row}-r{r}-cut")
-                if found is None:
-                    continue
-                tuned = analysis(profile, dataset, f"{row}-r{r}")
-                before = float(found["loss_before"])
-                rows.append(
-                    {
-                        **{"dataset": dataset, "row": row, "r": r, "before": before},
-                        "sum": float(found["delta_layers"].sum()),
-                        "whole": float(found["loss_after"]) - before,
-                        "tuned": float(tuned["loss"]) - before if tuned else np.nan,
-                    }
-                )
+    evidence, rows = Evidence(profile), []
+    for dataset, (row, r) in itertools.product(evidence.datasets, CUTS):
+        found = evidence.analysis(dataset, f"{row}-r{r}-cut")
+        if not found:
+            continue
+        tuned = evidence.analysis(dataset, f"{row}-r{r}")
+        before = float(found["loss_before"])
+        apart = float(found["delta_layers"].sum())
+        whole = float(found["loss_after"]) - before
+        left = float(tuned["loss"]) - before if tuned else np.nan
+        rows.append((dataset, row, r, before, apart, whole, left))
     return pd.DataFrame(rows, columns=["dataset", "row", "r", "before", "sum", "whole", "tuned"])
 
 
 def readable_deltas(profile: str) -> pd.DataFrame:
     """`deltas` under headings for a reader."""
-    frame = deltas(profile)
-    shown = {
-        "data set": frame["dataset"].map(title),
-        "score": frame["row"].map(ROWS),
-        "r": frame["r"],
-        "loss before": [f"{v:.4f}" for v in frame["before"]],
-        "δ, layers apart and summed": [f"{v:+.4f}" for v in frame["sum"]],
-        "δ, all at once": [f"{v:+.4f}" for v in frame["whole"]],
-        "δ, fine-tuned": ["" if np.isnan(v) else f"{v:+.4f}" for v in frame["tuned"]],
+    columns = {
+        "data set": ("dataset", title),
+        "score": ("row", ROWS.get),
+        "r": "r",
+        "loss before": ("before", "{:.4f}"),
+        "δ, layers apart and summed": ("sum", "{:+.4f}"),
+        "δ, all at once": ("whole", "{:+.4f}"),
+        "δ, fine-tuned": ("tuned", "{:+.4f}"),
     }
-    return pd.DataFrame(shown)
+    return table(deltas(profile), columns)
 
 
 # -- accuracy, size and speed ---------------------------------------------------------------------
@@ -339,81 +283,72 @@ def readable_deltas(profile: str) -> pd.DataFrame:
 
 def accuracies(profile: str) -> pd.DataFrame:
     """Accuracy in percent before and after fine-tuning, `dataset`, `row`, `r`, `cut`, `tuned`."""
-    rows = []
-    for dataset in profiles.get(profile).datasets:
-        for row in ROWS:
-            for r in RATES:
-                if f"{row}-r{r}" in keys():
-                    found = [accuracy(profile, dataset, f"{row}-r{r}{end}") for end in ("-cut", "")]
-                    if any(each is not None for each in found):
-                        rows.append((dataset, row, r, *found))
+    evidence, known, rows = Evidence(profile), keys(), []
+    for dataset, (row, r) in itertools.product(evidence.datasets, CUTS):
+        if f"{row}-r{r}" in known:
+            found = [evidence.accuracy(dataset, f"{row}-r{r}{end}") for end in ("-cut", "")]
+            if found != [None, None]:
+                rows.append((dataset, row, r, *found))
     frame = pd.DataFrame(rows, columns=["dataset", "row", "r", "cut", "tuned"])
     return frame.astype({"cut": float, "tuned": float})
 
 
 def unpruned(profile: str) -> dict[str, float]:
     """By data set, the accuracy of the control that trained as long and lost nothing, percent."""
-    found = {
-        dataset: accuracy(profile, dataset, CONTROL) for dataset in profiles.get(profile).datasets
-    }
-    return {dataset: value for dataset, value in found.items() if value is not None}
+    evidence = Evidence(profile)
+    measured = {dataset: evidence.accuracy(dataset, CONTROL) for dataset in evidence.datasets}
+    return {dataset: value for dataset, value in measured.items() if value is not None}
 
 
 def against_the_papers(profile: str) -> pd.DataFrame:
     """What pruning costs in the papers and here, in points against vanilla and the control."""
-    rows = []
-    for r in RATES:
-        for place, dataset in enumerate(profiles.get(profile).datasets):
-            printed = [methods.get(key).published[place] for key in ("vanilla", f"vtp-r{r}")]
-            lost, smaller = (
-                printed[1].accuracy - printed[0].accuracy,
-                printed[1].size / printed[0].size - 1,
-            )
-            measured = accuracy(profile, dataset, f"vtp-r{r}")
-            references = [accuracy(profile, dataset, key) for key in ("vanilla", CONTROL)]
-            changes = [
-                "" if measured is None or each is None else f"{measured - each:+.2f}"
-                for each in references
-            ]
-            both = [record(profile, dataset, key) for key in ("vanilla", f"vtp-r{r}")]
-            size = both[1].size_bytes / both[0].size_bytes - 1 if all(both) else None
-            rows.append(
-                {
-                    "r": r,
-                    "published on": tables.PUBLISHED_ON[place],
-                    "published, points": f"{lost:+.2f}",
-                    "published, size": f"{100 * smaller:+.0f} %",
-                    "measured on": title(dataset),
-                    "against vanilla, points": changes[0],
-                    "against the control, points": changes[1],
-                    "size": "" if size is None else f"{100 * size:+.1f} %",
-                }
-            )
+    evidence, rows = Evidence(profile), []
+    for r, (place, dataset) in itertools.product(RATES, enumerate(evidence.datasets)):
+        row = f"vtp-r{r}"
+        before, after = (methods.get(key).published[place] for key in ("vanilla", row))
+        measured = evidence.accuracy(dataset, row)
+        references = [evidence.accuracy(dataset, key) for key in ("vanilla", CONTROL)]
+        changes = [
+            "" if None in (measured, reference) else f"{measured - reference:+.2f}"
+            for reference in references
+        ]
+        files = [evidence.record(dataset, key) for key in ("vanilla", row)]
+        smaller = files[1].size_bytes / files[0].size_bytes - 1 if all(files) else None
+        rows.append(
+            {
+                "r": r,
+                "published on": tables.PUBLISHED_ON[place],
+                "published, points": f"{after.accuracy - before.accuracy:+.2f}",
+                "published, size": f"{100 * (after.size / before.size - 1):+.0f} %",
+                "measured on": title(dataset),
+                "against vanilla, points": changes[0],
+                "against the control, points": changes[1],
+                "size": "" if smaller is None else f"{100 * smaller:+.1f} %",
+            }
+        )
     return pd.DataFrame(rows)
 
 
 def costs(profile: str) -> pd.DataFrame:
     """Size, parameters, MACs and CPU speed of what is left, against vanilla of the same data."""
-    rows = []
-    for dataset in profiles.get(profile).datasets:
-        dense = record(profile, dataset, "vanilla")
-        for row, r in ((row, r) for r in RATES for row in (*ROWS, "skip")):
-            found = record(profile, dataset, f"{row}-r{r}")
-            if dense is None or found is None:
-                continue
-            timed = speed.latest(cell(profile, dataset, f"{row}-r{r}"))
-            rows.append(
-                {
-                    "data set": title(dataset),
-                    "score": ROWS.get(row, "skip-dimension model"),
-                    "r": r,
-                    "accuracy, %": f"{100 * found.accuracy:.2f}",
-                    "file": f"{found.size_bytes / dense.size_bytes:.3f}",
-                    "parameters": f"{found.parameters / dense.parameters:.3f}",
-                    "MACs": f"{found.macs / dense.macs:.3f}",
-                    "CPU speed": f"{timed['ratio_to_vanilla']:.2f}" if timed else "",
-                }
-            )
+    evidence, rows = Evidence(profile), []
+    for dataset, r, row in itertools.product(evidence.datasets, RATES, (*ROWS, "skip")):
+        dense, found = (evidence.record(dataset, key) for key in ("vanilla", f"{row}-r{r}"))
+        if dense is None or found is None:
+            continue
+        speed = evidence.cpu_ratio(dataset, f"{row}-r{r}")
+        rows.append(
+            {
+                "data set": title(dataset),
+                "score": ROWS.get(row, "skip-dimension model"),
+                "r": r,
+                "accuracy, %": f"{100 * found.accuracy:.2f}",
+                "file": f"{found.size_bytes / dense.size_bytes:.3f}",
+                "parameters": f"{found.parameters / dense.parameters:.3f}",
+                "MACs": f"{found.macs / dense.macs:.3f}",
+                "CPU speed": "" if speed is None else f"{speed:.2f}",
+            }
+        )
     columns = ["data set", "score", "r", "accuracy, %", "file", "parameters", "MACs", "CPU speed"]
     return pd.DataFrame(rows, columns=columns)
 
@@ -421,10 +356,7 @@ def costs(profile: str) -> pd.DataFrame:
 def skip_gates(profile: str) -> pd.DataFrame:
     """The skip-dimension model's gates: around each block, and the mean of those within it."""
     rows = []
-    for dataset in profiles.get(profile).datasets:
-        found = analysis(profile, dataset, "skip-r0.2")
-        if found is None:
-            continue
+    for dataset, found in Evidence(profile).analyses("skip-r0.2").items():
         for block in range(found["block"].max() + 1):
             here, whole = found["block"] == block, found["kind"] == len(KINDS)
             rows.append(

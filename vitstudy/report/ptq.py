@@ -11,10 +11,13 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from vitstudy import data, methods, profiles, statistics, study
-from vitstudy.errors import UserError, check_bits
+from vitstudy import data, methods
+from vitstudy.errors import check_bits
 from vitstudy.quantization import figure1, fq_vit, uniform
-from vitstudy.report import baseline, tables
+from vitstudy.report import tables
+from vitstudy.report.evidence import Evidence
+from vitstudy.report.readable import interval, table
+from vitstudy.report.significance import difference
 from vitstudy.study import Cell
 
 TABLES_OF_FOUR = (
@@ -43,115 +46,70 @@ def remedies(profile: str) -> pd.DataFrame:
     and `sqnr` of the logits in dB. Rows without a record are left out (`missing` names them).
     Raises UserError, with the command to run, where there is none at all.
     """
-    rows = []
-    for dataset in profiles.get(profile).datasets:
+    evidence, rows = Evidence(profile), []
+    for dataset in evidence.datasets:
         for keys in TABLES_OF_FOUR:
             for setting, key in zip(SETTINGS, keys, strict=True):
-                if row := _row(profile, dataset, key, keys[0]):
+                if row := _row(evidence, dataset, key, keys[0]):
                     rows.append({"bits": widths(key), "setting": setting, **row})
     if not rows:
-        raise UserError(
-            f"no record of FQ-ViT on the profile {profile}; make them with "
-            f'\'python -m vitstudy run "{profile}/*/fq-vit" "{profile}/*/fq-vit-*"\''
-        )
+        raise evidence.absent("record of FQ-ViT", "fq-vit", "fq-vit-*", them="them")
     return pd.DataFrame(rows)
 
 
 def missing(profile: str) -> list[str]:
     """The cells of the tables of four whose record is not at hand."""
-    known = profiles.get(profile)
-    cells = [
-        Cell(profile, dataset, key, known.seeds[0])
-        for dataset in known.datasets
+    evidence = Evidence(profile)
+    return [
+        str(evidence.cell(dataset, key))
+        for dataset in evidence.datasets
         for keys in TABLES_OF_FOUR
         for key in keys
+        if evidence.record(dataset, key) is None
     ]
-    return [str(cell) for cell in cells if not _done(cell)]
 
 
-def _done(cell: Cell) -> bool:
-    record = study.read(cell)
-    return record is not None and record.status == "done"
-
-
-def _row(profile: str, dataset: str, key: str, plain: str) -> dict | None:
-    found = tables.seeds(profile, dataset, key)
-    done = {seed: record for seed, record in found.items() if record and record.status == "done"}
+def _row(evidence: Evidence, dataset: str, key: str, plain: str) -> dict | None:
+    done = evidence.records(dataset, key)
     if not done:
         return None
-    base = tables.seeds(profile, dataset, "vanilla")
+    base = evidence.attempts(dataset, "vanilla")
     before = [base[seed].accuracy if base[seed] else np.nan for seed in done]
-    record, cell = next(iter(done.values())), Cell(profile, dataset, key, next(iter(done)))
     row = {
         "dataset": dataset,
         "key": key,
-        "accuracy": 100 * np.mean([each.accuracy for each in done.values()]),
-        "low": 100 * np.mean([each.accuracy_low for each in done.values()]),
-        "high": 100 * np.mean([each.accuracy_high for each in done.values()]),
+        "accuracy": 100 * np.mean([record.accuracy for record in done.values()]),
+        "low": 100 * np.mean([record.accuracy_low for record in done.values()]),
+        "high": 100 * np.mean([record.accuracy_high for record in done.values()]),
         "baseline": 100 * np.mean(before),
-        "flips": record.flips,
+        "flips": next(iter(done.values())).flips,
         **dict.fromkeys(("gain", "gain_low", "gain_high"), np.nan),
     }
-    others = [Cell(profile, dataset, plain, seed) for seed in done]
-    if key != plain and all(map(_done, others)):
-        gained = gain([Cell(profile, dataset, key, seed) for seed in done], others)
-        row |= dict(zip(("gain", "gain_low", "gain_high"), gained, strict=True))
-    found = analysis(cell)
+    if key != plain and (gain := difference(evidence.profile, dataset, key, plain)):
+        row |= {"gain": gain.points, "gain_low": gain.low, "gain_high": gain.high}
+    found = evidence.analysis(dataset, key)
     row["agreement"] = 100 * float(found["agreement"]) if found else np.nan
     row["sqnr"] = float(found["logit_sqnr"]) if found else np.nan
     return row
 
 
-def gain(cells: list[Cell], others: list[Cell]) -> tuple[float, float, float]:
-    """Points of test accuracy that `cells` have over `others`, seed by seed, and a 95 % interval.
-
-    The difference is taken image by image, averaged over the seeds, and its images (or what they
-    were made from, where images share that) are drawn again.
-    """
-    differences = [
-        baseline.outcomes(one)[1].astype(float) - baseline.outcomes(other)[1]
-        for one, other in zip(cells, others, strict=True)
-    ]
-    difference = np.mean(differences, axis=0)
-    found = baseline.images(cells[0])
-    # Only made-up sets, which are always at hand, have images that share a source.
-    sources = np.arange(len(difference))[:, None] if found is None else found.test.sources
-    low, high = statistics.bootstrap_over_sources(difference, sources)
-    return 100 * float(difference.mean()), 100 * low, 100 * high
-
-
-def analysis(cell: Cell) -> dict[str, np.ndarray]:
-    """What `fq_vit.analyse` left of the cell; empty where there is no such file."""
-    if not cell.analysis_path.exists():
-        return {}
-    with np.load(cell.analysis_path, allow_pickle=False) as found:
-        return dict(found)
-
-
 def readable(frame: pd.DataFrame) -> pd.DataFrame:
     """`remedies` of one data set and width as text under headings for a reader."""
-    write = "{:+.2f} ({:+.2f} to {:+.2f})".format
-    gains = [
-        "" if np.isnan(row.gain) else write(row.gain, row.gain_low, row.gain_high)
-        for row in frame.itertuples()
-    ]
-    return pd.DataFrame(
-        {
-            "remedy": frame["setting"],
-            "accuracy, %": [f"{value:.2f}" for value in frame["accuracy"]],
-            "change from float, points": [
-                f"{value:+.2f}" for value in frame["accuracy"] - frame["baseline"]
-            ],
-            "gain over min/max, points (95 %)": gains,
-            "flips": frame["flips"],
-            "agreement on validation, %": _one_place(frame["agreement"]),
-            "SQNR of logits, dB": _one_place(frame["sqnr"]),
-        }
+    gains = zip(frame["gain"], frame["gain_low"], frame["gain_high"], strict=True)
+    frame = frame.assign(
+        change=frame["accuracy"] - frame["baseline"],
+        gained=["" if np.isnan(each[0]) else interval(*each) for each in gains],
     )
-
-
-def _one_place(values: pd.Series) -> list[str]:
-    return ["" if np.isnan(value) else f"{value:.1f}" for value in values]
+    columns = {
+        "remedy": "setting",
+        "accuracy, %": ("accuracy", "{:.2f}"),
+        "change from float, points": ("change", "{:+.2f}"),
+        "gain over min/max, points (95 %)": "gained",
+        "flips": "flips",
+        "agreement on validation, %": ("agreement", "{:.1f}"),
+        "SQNR of logits, dB": ("sqnr", "{:.1f}"),
+    }
+    return table(frame, columns)
 
 
 def published() -> pd.DataFrame:
@@ -178,10 +136,10 @@ def factors(profile: str) -> pd.DataFrame:
     gives all. Rows whose cells, with power-of-two factors and without, are not both at hand are
     left out.
     """
-    rows, seed, most = [], profiles.get(profile).seeds[0], fq_vit.Options().max_factor
-    for dataset in profiles.get(profile).datasets:
+    evidence, rows, most = Evidence(profile), [], fq_vit.Options().max_factor
+    for dataset in evidence.datasets:
         for plain, factored, *_ in TABLES_OF_FOUR:
-            one, other = (analysis(Cell(profile, dataset, key, seed)) for key in (plain, factored))
+            one, other = (evidence.analysis(dataset, key) for key in (plain, factored))
             if not (one and other):
                 continue
             names = [name for name in one if name.startswith("norm_scale__")]
@@ -253,9 +211,9 @@ def calibration(profile: str) -> pd.DataFrame:
     `accuracy` and `float`, the baseline's, in percent; `agreement` in percent; `sqnr` of the logits
     in dB; `image`, the points that one validation image is worth. Empty where there is no analysis.
     """
-    rows, seed = [], profiles.get(profile).seeds[0]
-    for dataset in profiles.get(profile).datasets:
-        found = analysis(Cell(profile, dataset, "fq-vit", seed))
+    evidence, rows = Evidence(profile), []
+    for dataset in evidence.datasets:
+        found = evidence.analysis(dataset, "fq-vit")
         for position, size in enumerate(found.get("calibration_sizes", ())):
             measured = {
                 "accuracy": 100 * found["calibration_validation_accuracy"][position],
@@ -300,15 +258,11 @@ def observed(profile: str) -> tuple[Cell, dict[str, np.ndarray]]:
 
     Raises UserError, with the command to run, where there is none.
     """
-    known = profiles.get(profile)
-    for dataset in known.datasets:
-        cell = Cell(profile, dataset, "fq-vit", known.seeds[0])
-        if "attention__vanilla" in (found := analysis(cell)):
-            return cell, found
-    raise UserError(
-        f"no analysis of fq-vit on the profile {profile}; make it with "
-        f"'python -m vitstudy run \"{profile}/*/fq-vit\"'"
-    )
+    evidence = Evidence(profile)
+    for dataset in evidence.datasets:
+        if "attention__vanilla" in (found := evidence.analysis(dataset, "fq-vit")):
+            return evidence.cell(dataset, "fq-vit"), found
+    raise evidence.absent("analysis of fq-vit", "fq-vit")
 
 
 def timms(found: dict[str, np.ndarray]) -> dict[str, str]:

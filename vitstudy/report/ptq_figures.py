@@ -28,11 +28,8 @@ def remedies(frame: pd.DataFrame) -> Figure:
         left.axvline(part["baseline"].iloc[0], ls="--", color=style.GREY, label="float baseline")
         for name, colour in zip(bits, (style.PALETTE[0], style.PALETTE[1]), strict=False):
             some = part[part["bits"] == name]
-            values = some["accuracy"].to_numpy()
-            reach = np.stack([values - some["low"], some["high"] - values])
-            left.errorbar(
-                values, some.index, xerr=np.maximum(0, reach), fmt="o", capsize=3, color=colour
-            )
+            limits = some["low"], some["high"]
+            style.intervals(left, some["accuracy"], some.index, *limits, color=colour)
             right.barh(some.index, some["sqnr"], color=colour, height=0.6, label=name)
         for axes in (left, right):
             axes.set_ylim(len(part) - 0.5, -0.5)

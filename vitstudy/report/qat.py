@@ -8,12 +8,13 @@ import numpy as np
 import pandas as pd
 import torch
 
-from vitstudy import methods, profiles, study
+from vitstudy import methods
 from vitstudy.errors import check_bits
 from vitstudy.quantization import diffq, lsq
 from vitstudy.quantization.uniform import quantization_range
-from vitstudy.report import tables
-from vitstudy.study import Cell
+from vitstudy.record import Record
+from vitstudy.report.evidence import Evidence
+from vitstudy.report.readable import significant
 
 LSQ_ROWS = (
     *("vanilla", "continued", "rounded-w4", "rounded-w4-mse", "lsq-w4", "lsq-w8"),
@@ -84,44 +85,35 @@ def noise_against_rounding(weight: torch.Tensor, bits: tuple[int, ...]) -> pd.Da
 
 
 def rows(profile: str, which: int, keys: tuple[str, ...]) -> pd.DataFrame:
-    """The measured rows among `keys`, as text for a reader."""
-    known = profiles.get(profile)
-    dataset, shown = known.datasets[which - 1], []
-    for key in keys:
-        cell = Cell(profile, dataset, key, known.seeds[0])
-        record = study.read(cell)
-        if record is None or record.status != "done":
-            continue
-        shown.append(
-            {
-                "Model": methods.get(key).title,
-                "Accuracy, % (95 %)": f"{100 * record.accuracy:.2f} "
-                f"({100 * record.accuracy_low:.2f} to {100 * record.accuracy_high:.2f})",
-                "Answers that differ from vanilla's": "" if key == "vanilla" else str(record.flips),
-                "Bits, weights / activations": f"{record.weight_bits:.3g} / "
-                f"{record.activation_bits:.3g}",
-                "File, MiB": tables.significant(record.size_mib),
-                "Steps": f"{record.steps:,}",
-            }
-        )
+    """The measured rows among `keys` of Table 1's or 2's data set, as text for a reader."""
+    shown = [
+        {
+            "Model": methods.get(key).title,
+            "Accuracy, % (95 %)": f"{100 * record.accuracy:.2f} "
+            f"({100 * record.accuracy_low:.2f} to {100 * record.accuracy_high:.2f})",
+            "Answers that differ from vanilla's": "" if key == "vanilla" else str(record.flips),
+            "Bits, weights / activations": f"{record.weight_bits:.3g} / "
+            f"{record.activation_bits:.3g}",
+            "File, MiB": significant(record.size_mib),
+            "Steps": f"{record.steps:,}",
+        }
+        for key, record in _records(profile, which, keys).items()
+    ]
     return pd.DataFrame(shown)
 
 
-def analysis(profile: str, which: int, key: str) -> dict[str, np.ndarray] | None:
-    """What the first seed's cell of `key` left in its analysis file, or None."""
-    known = profiles.get(profile)
-    path = Cell(profile, known.datasets[which - 1], key, known.seeds[0]).analysis_path
-    if not path.exists():
-        return None
-    with np.load(path, allow_pickle=False) as found:
-        return dict(found)
+def _records(profile: str, which: int, keys: tuple[str, ...]) -> dict[str, Record]:
+    """The first seed's records of those of `keys` that are measured."""
+    evidence = Evidence(profile)
+    found = {key: evidence.record(evidence.dataset(which), key) for key in keys}
+    return {key: record for key, record in found.items() if record}
 
 
 def steps(profile: str, key: str = "lsq-w4") -> pd.DataFrame:
     """LSQ's learned steps, a row a layer and table: columns as `lsq.analyse` has them."""
-    frames = []
-    for which in tables.TABLES:
-        if found := analysis(profile, which, key):
+    evidence, frames = Evidence(profile), []
+    for which, dataset in enumerate(evidence.datasets, 1):
+        if found := evidence.analysis(dataset, key):
             frame = pd.DataFrame(found)
             frames.append(frame.assign(table=which, depth=range(len(frame))))
     return pd.concat(frames, ignore_index=True) if frames else pd.DataFrame()
@@ -129,8 +121,9 @@ def steps(profile: str, key: str = "lsq-w4") -> pd.DataFrame:
 
 def learned_bits(profile: str, which: int, key: str) -> pd.DataFrame | None:
     """Share of the groups, percent, at each width (columns) in each tensor (rows), or None."""
-    found = analysis(profile, which, key)
-    if found is None:
+    evidence = Evidence(profile)
+    found = evidence.analysis(evidence.dataset(which), key)
+    if not found:
         return None
     counts = found["groups"]
     used = np.flatnonzero(counts.sum(0))
@@ -142,10 +135,10 @@ def learned_bits(profile: str, which: int, key: str) -> pd.DataFrame | None:
 
 def sizes(profile: str) -> pd.DataFrame:
     """DiffQ's size told twice, by its formula and by the packed payload, bytes, and their ratio."""
-    shown = []
-    for which in tables.TABLES:
+    evidence, shown = Evidence(profile), []
+    for which, dataset in enumerate(evidence.datasets, 1):
         for key in ("diffq", "diffq-finetuned", "diffq-gaussian"):
-            if found := analysis(profile, which, key):
+            if found := evidence.analysis(dataset, key):
                 formula, payload = int(found["formula_bytes"]), int(found["payload_bytes"])
                 shown.append(
                     {
@@ -161,13 +154,7 @@ def sizes(profile: str) -> pd.DataFrame:
 
 def findings(profile: str, which: int) -> list[str]:
     """Sentences with the measured accuracies, a line each, of what there is to compare."""
-    known = profiles.get(profile)
-    dataset, found = known.datasets[which - 1], {}
-    for key in (*LSQ_ROWS, *DIFFQ_ROWS):
-        record = study.read(Cell(profile, dataset, key, known.seeds[0]))
-        if record is not None and record.status == "done":
-            found[key] = record
-    lines = []
+    found, lines = _records(profile, which, (*LSQ_ROWS, *DIFFQ_ROWS)), []
     for key, other, what in (
         ("lsq-w4", "rounded-w4", "training with learned steps, over plain rounding at 4 bits"),
         ("lsq-w4", "rounded-w4-mse", "the same, over rounding at the steps that it started from"),
@@ -186,7 +173,7 @@ def findings(profile: str, which: int) -> list[str]:
                 f"- {what[0].upper()}{what[1:]}: {change:+.2f} points "
                 f"({100 * one.accuracy:.2f} against {100 * two.accuracy:.2f} %, "
                 f"intervals {clear}), "
-                f"{tables.significant(one.size_mib, 3)} against "
-                f"{tables.significant(two.size_mib, 3)} MiB."
+                f"{significant(one.size_mib, 3)} against "
+                f"{significant(two.size_mib, 3)} MiB."
             )
     return lines or ["- Nothing to compare is measured on this profile yet."]

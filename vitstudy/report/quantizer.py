@@ -7,9 +7,9 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from vitstudy import profiles
-from vitstudy.errors import UserError, check_bits
+from vitstudy.errors import check_bits
 from vitstudy.quantization import uniform
+from vitstudy.report.evidence import Evidence
 from vitstudy.study import Cell
 
 BITS = (2, 3, 4, 5, 6, 7, 8)
@@ -33,16 +33,11 @@ def tensors(profile: str) -> tuple[Cell, dict[str, Tensor]]:
 
     Raises UserError, with the command to run, where there is none.
     """
-    known = profiles.get(profile)
-    for dataset in known.datasets:
-        cell = Cell(profile, dataset, "vanilla", known.seeds[0])
-        if cell.analysis_path.exists():
-            with np.load(cell.analysis_path, allow_pickle=False) as found:
-                return cell, {name: torch.from_numpy(found[name]) for name in found}
-    raise UserError(
-        f"no tensors of vanilla on the profile {profile}; make them with "
-        f"'python -m vitstudy run \"{profile}/*/vanilla\"'"
-    )
+    evidence = Evidence(profile)
+    for dataset, arrays in evidence.analyses("vanilla").items():
+        found = {name: torch.from_numpy(values) for name, values in arrays.items()}
+        return evidence.cell(dataset, "vanilla"), found
+    raise evidence.absent("tensors of vanilla", "vanilla", them="them")
 
 
 def describe(found: dict[str, Tensor]) -> pd.DataFrame:

@@ -13,6 +13,8 @@ import pandas as pd
 from vitstudy import data, files, methods, profiles, study, workflow
 from vitstudy.errors import UserError
 from vitstudy.report import findings, manifest, scales, tables
+from vitstudy.report.evidence import Evidence
+from vitstudy.report.readable import markdown, significant
 
 BEGIN, END = "<!-- made from records: python -m vitstudy refresh -->", "<!-- end -->"
 FIGURE = "figures/overview"
@@ -52,23 +54,20 @@ def summarise() -> dict:
 
 def rows(profile: str) -> list[dict]:
     """An entry for each of the papers' rows measured on a profile: its accuracy."""
-    found = []
-    for cell in study.cells(profile):
-        record = study.read(cell)
-        if record is None or record.status != "done" or cell.seed != profiles.get(profile).seeds[0]:
-            continue
-        if methods.get(cell.method).tier != "paper":  # variants and controls are in the tables
-            continue
-        found.append(
-            {
-                "dataset": cell.dataset,
-                "method": cell.method,
-                "accuracy": record.accuracy,
-                "accuracy_low": record.accuracy_low,
-                "accuracy_high": record.accuracy_high,
-            }
-        )
-    return found
+    evidence = Evidence(profile)
+    return [
+        {
+            "dataset": cell.dataset,
+            "method": cell.method,
+            "accuracy": record.accuracy,
+            "accuracy_low": record.accuracy_low,
+            "accuracy_high": record.accuracy_high,
+        }
+        for cell in study.cells(profile)
+        if cell == evidence.cell(cell.dataset, cell.method)  # of the first seed
+        and methods.get(cell.method).tier == "paper"  # the others are in the tables
+        and (record := evidence.record(cell.dataset, cell.method))
+    ]
 
 
 def render(summary: dict) -> str:
@@ -98,16 +97,16 @@ def render(summary: dict) -> str:
 
 def _headline_table(profile: str) -> list[str]:
     """The papers' thirteen rows on both data sets: published and measured."""
-    known = profiles.get(profile)
+    evidence = Evidence(profile)
+    known = evidence.known
     frames = [tables.table(profile, which) for which in tables.TABLES]
     intervals = [tables.intervals(profile, which) for which in tables.TABLES]
     titles = [data.spec(dataset).title for dataset in known.datasets]
-    lines = [
-        "| Model | "
-        + " | ".join(f"{title} published, % | measured, %" for title in titles)
-        + " | File, MiB (published) | Images/s against vanilla, CPU |",
-        "| --- |" + " ---: |" * 6,
-    ]
+    headings = ["Model"]
+    for title in titles:
+        headings += [f"{title} published, %", "measured, %"]
+    headings += ["File, MiB (published)", "Images/s against vanilla, CPU"]
+    rows = []
     for position, method in enumerate(methods.METHODS):
         cells = [method.title]
         for dataset, frame, limits in zip(known.datasets, frames, intervals, strict=True):
@@ -117,36 +116,34 @@ def _headline_table(profile: str) -> list[str]:
                 cells.append("not measured")
                 continue
             low, high = limits[method.key]
-            place = tables.record_place(known, dataset, method.key)
+            place = tables.record_place(evidence, dataset, method.key)
             said = f"{row['accuracy']:.2f} ({low:.2f} to {high:.2f})"
             cells.append(f"[{said}](results/{profile}/{place})")
         first = frames[0].iloc[position]
         published = first["size_published"]
         beside = "" if pd.isna(published) else f" ({published:.0f})"
         measured = pd.notna(first["size_mib"])
-        cells.append(tables.significant(first["size_mib"]) + beside if measured else "not measured")
+        cells.append(significant(first["size_mib"]) + beside if measured else "not measured")
         ratio = first["cpu_ratio"]
         simulated = pd.notna(first["simulated"]) and first["simulated"]
         absent = "none: simulated" if simulated else "not measured"
         cells.append(absent if pd.isna(ratio) else f"{ratio:.2f}")
-        lines.append("| " + " | ".join(cells) + " |")
-    return lines
+        rows.append(cells)
+    return markdown(headings, rows, words=("Model",))
 
 
 def _run_table(runs: list[dict]) -> list[str]:
     """How long the default study takes where: a line for each processor that it was timed on."""
-    lines = ["| Processor | torch | Cells | It says at the end |", "| --- | --- | ---: | --- |"]
+    words = ("Processor", "torch", "It says at the end")
+    rows = []
     for run in runs:
         said = f"`vitstudy: {workflow.done_line(run['seconds'])}`"
-        lines.append(f"| {run['cpu']} | {run['torch']} | {run['cells']} | {said} |")
-    return lines
+        rows.append((run["cpu"], run["torch"], run["cells"], said))
+    return markdown(("Processor", "torch", "Cells", "It says at the end"), rows, words)
 
 
 def _profile_table(summary: dict) -> list[str]:
-    lines = [
-        "| Profile | What | Machine | Time | Cells measured |",
-        "| --- | --- | --- | ---: | ---: |",
-    ]
+    rows = []
     for name, known in profiles.PROFILES.items():
         if name == "smoke":
             continue
@@ -161,10 +158,9 @@ def _profile_table(summary: dict) -> list[str]:
             count = len(cells) - len(made["not_measured"])
             elapsed, total = (_duration(made[name]) for name in ("elapsed_seconds", "seconds"))
             took = f"{elapsed}; {total}, sum of the cells" if count else "not measured"
-        lines.append(
-            f"| `{name}` | {known.title} | {known.machine} | {took} | {count} of {len(cells)} |"
-        )
-    return lines
+        rows.append((f"`{name}`", known.title, known.machine, took, f"{count} of {len(cells)}"))
+    words = ("Profile", "What", "Machine")
+    return markdown((*words, "Time", "Cells measured"), rows, words)
 
 
 def _duration(seconds: float) -> str:
@@ -183,7 +179,7 @@ def refresh(*, made_here: bool = True) -> None:
 
     Without `made_here` the summary stays as it was last written, and the rest follows the records.
     """
-    from vitstudy.report import figures, style
+    from vitstudy.report import comparison_figures, style
 
     if made_here:
         files.write_json(scales.SUMMARY, summarise())
@@ -198,6 +194,6 @@ def refresh(*, made_here: bool = True) -> None:
     published = [
         tables.ratios(shown, which)["accuracy_change_published"] for which in tables.TABLES
     ]
-    figure = figures.overview(frames, published, titles)
+    figure = comparison_figures.overview(frames, published, titles)
     for kind in ("svg", "png"):
         files.write(files.REPOSITORY / f"{FIGURE}.{kind}", style.render(figure, kind))

@@ -18,7 +18,8 @@ import pandas as pd
 from vitstudy import files, profiles
 from vitstudy.methods import METHODS
 from vitstudy.report import significance
-from vitstudy.report.tables import TABLES
+from vitstudy.report.evidence import TABLES
+from vitstudy.report.readable import table
 
 FOLDER = "scales"
 """Of `results` and `figures`: agreement belongs to no profile of the study."""
@@ -307,19 +308,22 @@ def coverage(found: dict[int, list[Scale]]) -> pd.DataFrame:
 def readable(frame: pd.DataFrame) -> pd.DataFrame:
     """The pairs of `pairs` that have a τ, as text under headings for a reader."""
     frame = frame.dropna(subset="tau")
-    return pd.DataFrame(
-        {
-            "Data": frame["table"].map(CLASSES),
-            "Scale": frame["first"],
-            "Against": frame["second"],
-            "Rows": frame["rows"],
-            "τ": frame["tau"].map("{:.2f}".format),
-            "95 % over images": _intervals(frame, "low", "high"),
-            "95 % over rows": _intervals(frame, "rows_low", "rows_high"),
-            "Verdict": frame["verdict"],
-            "Over images, that is": frame["note"],
-        }
-    )
+    columns = {
+        "Data": ("table", CLASSES.get),
+        "Scale": "first",
+        "Against": "second",
+        "Rows": "rows",
+        "τ": ("tau", "{:.2f}"),
+        "95 % over images": "images",
+        "95 % over rows": "sampled",
+        "Verdict": "verdict",
+        "Over images, that is": "note",
+    }
+    intervals = {
+        "images": _intervals(frame, "low", "high"),
+        "sampled": _intervals(frame, "rows_low", "rows_high"),
+    }
+    return table(frame.assign(**intervals), columns)
 
 
 def _intervals(frame: pd.DataFrame, low: str, high: str) -> list[str]:

@@ -9,14 +9,16 @@ Everything is computed from the records' predictions.
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import lru_cache
 
 import numpy as np
 import pandas as pd
 
-from vitstudy import data, files, methods, profiles, study
-from vitstudy.profiles import Profile
+from vitstudy import data, files, methods
+from vitstudy.report.evidence import Evidence
+from vitstudy.report.readable import interval
 from vitstudy.study import Cell
 
 LEVEL = 0.05
@@ -124,34 +126,44 @@ class Difference:
     test: str
     seeds: int
 
+    @property
+    def clear(self) -> bool:
+        """Whether the interval leaves nought out."""
+        return self.low > 0 or self.high < 0
+
+    def __str__(self) -> str:
+        return interval(self.points, self.low, self.high)
+
 
 class Comparison:
     """All rows of a profile on one data set that have predictions, to be compared in pairs."""
 
-    def __init__(self, profile: Profile, dataset: str) -> None:
-        self.profile, self.dataset = profile, dataset
+    def __init__(self, evidence: Evidence, dataset: str) -> None:
+        self.profile, self.dataset = evidence.known, dataset
         self.correct: dict[tuple[str, int], np.ndarray] = {}  # (N,) bool, by row and seed
         self.labels: np.ndarray | None = None
         self.shared = False
-        for cell in _cells(profile, dataset):
-            found = study.predictions(cell)
+        for cell in _cells(evidence, dataset):
+            found = evidence.predictions(dataset, cell.method, cell.seed)
             if self.labels is None:
                 self.labels = found["labels"]
             if not np.array_equal(self.labels, found["labels"]):
                 continue  # other images, from before the data changed: no pair can be made
             self.correct[cell.method, cell.seed] = found["classes"][:, 0] == found["labels"]
-            self.shared |= study.read(cell).accuracy_interval != "wilson"
+            record = evidence.record(dataset, cell.method, cell.seed)
+            self.shared |= record.accuracy_interval != "wilson"
         self._resampled = None
 
-    def difference(self, first: str, second: str) -> Difference | str:
-        """The difference of two rows over the seeds that both have; else why there is none."""
-        seeds = [
-            seed
-            for seed in self.profile.seeds
-            if (first, seed) in self.correct and (second, seed) in self.correct
-        ]
+    def difference(
+        self, first: str, second: str, seeds: Iterable[int] | None = None
+    ) -> Difference | str:
+        """The difference of two rows over the seeds that both have; else why there is none.
+
+        Of `seeds` alone, where they are given.
+        """
+        seeds = [s for s in self._seeds(first, second) if seeds is None or s in seeds]
         if not seeds:
-            absent = [key for key in (first, second) if not self._has(key)]
+            absent = [key for key in (first, second) if not self._seeds(key)]
             return f"no predictions of {' and '.join(absent) or f'one seed of {first}, {second}'}"
         pairs = [(self.correct[first, seed], self.correct[second, seed]) for seed in seeds]
         draws = self._draws({first: 1, second: -1}, seeds)
@@ -173,11 +185,7 @@ class Comparison:
 
         Over the seeds that all of them have; None where there is none.
         """
-        seeds = [
-            seed
-            for seed in self.profile.seeds
-            if all((key, seed) in self.correct for key in weights)
-        ]
+        seeds = self._seeds(*weights)
         if not seeds:
             return None
         means = {
@@ -193,14 +201,16 @@ class Comparison:
 
         Rows with the same seeds are drawn alike; `stream` is where the draws of seeds come from.
         """
-        seeds = [seed for seed in self.profile.seeds if (key, seed) in self.correct]
+        seeds = self._seeds(key)
         if not seeds:
             return None
         accuracy = np.mean([self.correct[key, seed].mean() for seed in seeds])
         return float(accuracy), self._draws({key: 1}, seeds, stream)
 
-    def _has(self, key: str) -> bool:
-        return any(row == key for row, _ in self.correct)
+    def _seeds(self, *keys: str) -> list[int]:
+        """The seeds of which all rows of `keys` have predictions."""
+        every = self.profile.seeds
+        return [seed for seed in every if all((key, seed) in self.correct for key in keys)]
 
     def _draws(self, weights: dict[str, float], seeds: list[int], stream: int = 1) -> np.ndarray:
         """Resampled sums of accuracies by `weights`, 0..1: over images, and over seeds where there
@@ -225,32 +235,38 @@ class Comparison:
         return data.load(self.dataset, self.profile.limit).test.sources
 
 
-def _cells(profile: Profile, dataset: str) -> list[Cell]:
-    rows = (*methods.METHODS, *methods.VARIANTS)
-    cells = [Cell(profile.name, dataset, row.key, seed) for row in rows for seed in profile.seeds]
-    return [
-        cell
-        for cell in cells
-        if (record := study.read(cell))
-        and record.status == "done"
-        and cell.predictions_path.exists()
+def _cells(evidence: Evidence, dataset: str) -> list[Cell]:
+    """The cells of the data set that are done and have predictions."""
+    cells = [
+        evidence.cell(dataset, row.key, seed)
+        for row in (*methods.METHODS, *methods.VARIANTS)
+        for seed in evidence.records(dataset, row.key)
     ]
+    return [cell for cell in cells if cell.predictions_path.exists()]
 
 
 def comparison(profile: str, dataset: str) -> Comparison:
     """The comparison of a profile's rows on `dataset`; kept while the predictions are the same."""
-    known = profiles.get(profile)
+    evidence = Evidence(profile)
     state = [
         (str(path), (stat := path.stat()).st_mtime_ns, stat.st_size)
-        for cell in _cells(known, dataset)
+        for cell in _cells(evidence, dataset)
         for path in (cell.predictions_path, cell.record_path)
     ]
-    return _kept(known, dataset, str(files.root()), tuple(state))
+    return _kept(evidence, dataset, evidence.known, str(files.root()), tuple(state))
+
+
+def difference(
+    profile: str, dataset: str, first: str, second: str, seeds: Iterable[int] | None = None
+) -> Difference | None:
+    """`Comparison.difference` of the profile's rows; None where they cannot be compared."""
+    found = comparison(profile, dataset).difference(first, second, seeds)
+    return found if isinstance(found, Difference) else None
 
 
 @lru_cache(maxsize=16)  # every profile's data sets, which notebook 10 holds together
-def _kept(profile: Profile, dataset: str, *_: object) -> Comparison:
-    return Comparison(profile, dataset)
+def _kept(evidence: Evidence, dataset: str, *_: object) -> Comparison:
+    return Comparison(evidence, dataset)
 
 
 # -- tables ---------------------------------------------------------------------------------------

@@ -6,7 +6,9 @@ import io
 from pathlib import Path
 
 import matplotlib
+import numpy as np
 import seaborn
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from vitstudy import files
@@ -56,6 +58,14 @@ def apply() -> None:
 def figure(width: float = WIDTH, height: float = 4.0) -> Figure:
     """An empty figure, inches; pyplot does not know it, so nothing shows or keeps it twice."""
     return Figure(figsize=(width, height), layout="constrained")
+
+
+def intervals(axes: Axes, values, places, low, high, **look) -> None:
+    """Dots at `values` in the rows `places`, each with its interval from `low` to `high`."""
+    values = np.atleast_1d(np.asarray(values, float))
+    reach = np.stack([values - low, high - values])
+    # Rounding may leave an end of the interval a hair inside the dot.
+    axes.errorbar(values, places, xerr=np.maximum(0, reach), fmt="o", capsize=3, **look)
 
 
 @styled

@@ -13,6 +13,7 @@ from vitstudy import files
 from vitstudy.conditions import FAILS, HOLDS, OPEN, PARTLY, VERDICTS
 from vitstudy.errors import UserError
 from vitstudy.report import quantizer, style, survey_figures, survey_schematics
+from vitstudy.report.readable import table
 from vitstudy.survey import audit, claims, counted, models, pareto, tables
 
 log = logging.getLogger(__name__)
@@ -168,18 +169,17 @@ def wrong(found: pd.DataFrame) -> pd.DataFrame:
     """The EERs that rounding does not explain, furthest off first, as text."""
     chosen = found[found["verdict"].isin([audit.OFF, audit.LAST_DIGIT])]
     chosen = chosen.sort_values("difference", key=lambda each: -each.abs(), kind="stable")
-    return pd.DataFrame(
-        {
-            "Table": chosen["table"].astype(str)
-            + ["" if each == "EER" else f" ({each})" for each in chosen["column"]],
-            "Model": chosen["model"],
-            "Printed": chosen["printed_eer"].map("{:.1f}".format),
-            "Recomputed": chosen["recomputed_eer"].map("{:.2f}".format),
-            "Difference": chosen["difference"].map("{:+.2f}".format),
-            "Verdict": chosen["verdict"],
-            "What would explain it": chosen["note"],
-        }
-    )
+    columns = ["" if each == "EER" else f" ({each})" for each in chosen["column"]]
+    shown = {
+        "Table": "place",
+        "Model": "model",
+        "Printed": ("printed_eer", "{:.1f}"),
+        "Recomputed": ("recomputed_eer", "{:.2f}"),
+        "Difference": ("difference", "{:+.2f}"),
+        "Verdict": "verdict",
+        "What would explain it": "note",
+    }
+    return table(chosen.assign(place=chosen["table"].astype(str) + columns), shown)
 
 
 def doubtful(found: pd.DataFrame) -> pd.DataFrame:
@@ -193,41 +193,38 @@ def doubtful(found: pd.DataFrame) -> pd.DataFrame:
 
 def beside(counts: pd.DataFrame) -> pd.DataFrame:
     """`counted.beside` as text under headings for a reader."""
-    frame = counted.beside(counts)
-    return pd.DataFrame(
-        {
-            "Table": frame["table"],
-            "Model": frame["model"],
-            "#Par. printed, M": frame["parameters_printed"],
-            "counted": frame["parameters_counted"].map("{:.2f}".format),
-            "#Par.": frame["#Par."],
-            "FLOPs printed, G": frame["flops_printed"],
-            "MACs counted, G": frame["macs_counted"].map("{:.3g}".format),
-            "FLOPs": frame["FLOPs"],
-            "File, MB": frame["size_MB"].map("{:.1f}".format),
-            "EER printed": frame["eer_printed"],
-            "EER counted": frame["eer_counted"].map("{:.1f}".format),
-            "The print fits": frame["fits"],
-        }
-    )
+    columns = {
+        "Table": "table",
+        "Model": "model",
+        "#Par. printed, M": "parameters_printed",
+        "counted": ("parameters_counted", "{:.2f}"),
+        "#Par.": "#Par.",
+        "FLOPs printed, G": "flops_printed",
+        "MACs counted, G": ("macs_counted", "{:.3g}"),
+        "FLOPs": "FLOPs",
+        "File, MB": ("size_MB", "{:.1f}"),
+        "EER printed": "eer_printed",
+        "EER counted": ("eer_counted", "{:.1f}"),
+        "The print fits": "fits",
+    }
+    return table(counted.beside(counts), columns)
 
 
 def sizes(counts: pd.DataFrame) -> pd.DataFrame:
     """`counted.quantized_sizes` where W and A differ: the print against both ways to count."""
     frame = counted.quantized_sizes(counts)
     frame = frame[frame["weight_bits"] != frame["activation_bits"]]
-    return pd.DataFrame(
-        {
-            "Table": frame["table"],
-            "Network": frame["network"],
-            "W": frame["weight_bits"],
-            "A": frame["activation_bits"],
-            "Printed, MB": frame["size_printed"].map("{:.1f}".format)
-            + ["*" if each == "yes" else "" for each in frame["estimated"]],
-            "Weights at W bits, MB": frame["by_weights"].map("{:.1f}".format),
-            "at the mean of W and A, MB": frame["by_mean"].map("{:.1f}".format),
-        }
-    )
+    marks = ["*" if each == "yes" else "" for each in frame["estimated"]]
+    columns = {
+        "Table": "table",
+        "Network": "network",
+        "W": "weight_bits",
+        "A": "activation_bits",
+        "Printed, MB": "printed",
+        "Weights at W bits, MB": ("by_weights", "{:.1f}"),
+        "at the mean of W and A, MB": ("by_mean", "{:.1f}"),
+    }
+    return table(frame.assign(printed=frame["size_printed"].map("{:.1f}".format) + marks), columns)
 
 
 def speed_conditions(timed: dict) -> str:
@@ -243,16 +240,14 @@ def speed_conditions(timed: dict) -> str:
 
 def readable_latency(counts: pd.DataFrame, timed: dict) -> pd.DataFrame:
     """`counted.with_latency` as text under headings, least EER with latency first."""
-    frame = counted.with_latency(counts, timed).sort_values("eer_latency")
-    return pd.DataFrame(
-        {
-            "Network": frame["timm"],
-            "images/s": frame["images_per_second"].map("{:.2f}".format),
-            "Latency, ms": frame["latency_ms"].map("{:.1f}".format),
-            "EER": frame["eer"].map("{:.1f}".format),
-            "EER with latency": frame["eer_latency"].map("{:.1f}".format),
-        }
-    )
+    columns = {
+        "Network": "timm",
+        "images/s": ("images_per_second", "{:.2f}"),
+        "Latency, ms": ("latency_ms", "{:.1f}"),
+        "EER": ("eer", "{:.1f}"),
+        "EER with latency": ("eer_latency", "{:.1f}"),
+    }
+    return table(counted.with_latency(counts, timed).sort_values("eer_latency"), columns)
 
 
 def conclusion(

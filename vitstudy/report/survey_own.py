@@ -9,8 +9,8 @@ import pandas as pd
 
 from vitstudy import profiles, speed
 from vitstudy.methods import METHODS, VARIANTS
-from vitstudy.report import tables
-from vitstudy.study import Cell
+from vitstudy.report.evidence import Evidence
+from vitstudy.report.readable import table
 from vitstudy.survey import audit
 from vitstudy.survey.eer import UNITS, eer, mean_bits, quantities
 
@@ -24,20 +24,20 @@ def rows(profile: str, which: int) -> pd.DataFrame:
     `four` (bits and file size as well), `five` (latency at batch 1 as well; NaN where there is
     none), `note`. Without a record of vanilla there is nothing to hold them against: no rows.
     """
-    known = profiles.get(profile)
-    dataset = known.datasets[which - 1]
-    base = _costs(profile, dataset, "vanilla")
+    evidence = Evidence(profile)
+    dataset = evidence.dataset(which)
+    base = _costs(evidence, dataset, "vanilla")
     if base is None:
         return pd.DataFrame(columns=COLUMNS)
     reference, found = {name: value for name, value in base.items() if name in UNITS}, []
     for method in (*METHODS, *VARIANTS):
-        costs = _costs(profile, dataset, method.key)
+        costs = _costs(evidence, dataset, method.key)
         if costs is None:
             continue
         row = {"key": method.key, "model": method.title, "accuracy": costs["accuracy"]}
         for name, metrics in (("two", audit.COST), ("four", audit.ALL)):
             row[name] = _eer(costs, reference, metrics)
-        latency = _latency(profile, dataset, method.key)
+        latency = _latency(evidence, dataset, method.key)
         row["five"], row["note"] = math.nan, ""
         if latency:
             pairs = zip((costs, reference), latency, strict=True)
@@ -49,10 +49,9 @@ def rows(profile: str, which: int) -> pd.DataFrame:
     return pd.DataFrame(found, columns=COLUMNS)
 
 
-def _costs(profile: str, dataset: str, key: str) -> dict | None:
+def _costs(evidence: Evidence, dataset: str, key: str) -> dict | None:
     """Means over the seeds with a record: accuracy, percent, and the four metrics; else None."""
-    found = tables.seeds(profile, dataset, key).values()
-    done = [record for record in found if record and record.status == "done"]
+    done = list(evidence.records(dataset, key).values())
     if not done:
         return None
     return {
@@ -70,10 +69,9 @@ def _eer(costs: dict, reference: dict, names: tuple[str, ...]) -> float:
     return eer(metrics, quantities(**{name: reference[name] for name in names}))
 
 
-def _latency(profile: str, dataset: str, key: str) -> tuple[float, float] | None:
+def _latency(evidence: Evidence, dataset: str, key: str) -> tuple[float, float] | None:
     """Milliseconds at batch 1 of a row's first seed and of vanilla's, in one run on the CPU."""
-    seed = profiles.get(profile).seeds[0]
-    own, vanilla = (speed.every(Cell(profile, dataset, each, seed)) for each in (key, "vanilla"))
+    own, vanilla = (speed.every(evidence.cell(dataset, each)) for each in (key, "vanilla"))
     for found in reversed(own):
         for beside in vanilla:
             if beside["started"] == found["started"]:
@@ -83,17 +81,15 @@ def _latency(profile: str, dataset: str, key: str) -> tuple[float, float] | None
 
 def readable(frame: pd.DataFrame) -> pd.DataFrame:
     """`rows` as text under headings for a reader."""
-    text = pd.DataFrame({"Model": frame["model"]})
-    headings = {
-        "accuracy": ("Accuracy, %", "{:.2f}"),
-        "two": ("EER: #Par., MACs", "{:.1f}"),
-        "four": ("EER: and #Bit, file", "{:.1f}"),
-        "five": ("EER: and latency", "{:.1f}"),
+    columns = {
+        "Model": "model",
+        "Accuracy, %": ("accuracy", "{:.2f}"),
+        "EER: #Par., MACs": ("two", "{:.1f}"),
+        "EER: and #Bit, file": ("four", "{:.1f}"),
+        "EER: and latency": ("five", "{:.1f}"),
+        "Note": "note",
     }
-    for column, (heading, write) in headings.items():
-        text[heading] = ["" if math.isnan(each) else write.format(each) for each in frame[column]]
-    text["Note"] = frame["note"]
-    return text
+    return table(frame, columns)
 
 
 def conclusion(profile: str, found: dict[int, pd.DataFrame]) -> str:

@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import statistics
-
 import pandas as pd
 
-from vitstudy import profiles
 from vitstudy.methods import METHODS
-from vitstudy.report import tables
+from vitstudy.report.evidence import Evidence
 
 BITS = (8, 7, 6, 5, 4, 3, 2)
 
@@ -32,24 +29,21 @@ def points(profile: str, which: int) -> pd.DataFrame:
     vanilla in points, `size_share` of vanilla's file in percent, `size_mib`; means over the seeds.
     Without vanilla there are none.
     """
-    dataset = profiles.get(profile).datasets[which - 1]
-    base = _done(profile, dataset, "vanilla")
-    rows = []
+    evidence = Evidence(profile)
+    dataset = evidence.dataset(which)
+
+    def means(key: str) -> list[float] | None:
+        fields = ("accuracy", "size_mib", "weight_bits")
+        found = [evidence.mean(dataset, key, field) for field in fields]
+        return None if None in found else found
+
+    base, rows = means("vanilla"), []
     for family, keys in FAMILIES.items():
         for key in keys if base else ():
-            if found := _done(profile, dataset, key):
-                accuracy, size = _mean(found, "accuracy"), _mean(found, "size_mib")
-                rows.append(
-                    {
-                        "family": family,
-                        "key": key,
-                        "bits": _mean(found, "weight_bits"),
-                        "accuracy": 100 * accuracy,
-                        "accuracy_change": 100 * (accuracy - _mean(base, "accuracy")),
-                        "size_share": 100 * size / _mean(base, "size_mib"),
-                        "size_mib": size,
-                    }
-                )
+            if found := means(key):
+                accuracy, size, bits = found
+                change, share = 100 * (accuracy - base[0]), 100 * size / base[1]
+                rows.append((family, key, bits, 100 * accuracy, change, share, size))
     columns = ["family", "key", "bits", "accuracy", "accuracy_change", "size_share", "size_mib"]
     return pd.DataFrame(rows, columns=columns)
 
@@ -94,12 +88,3 @@ def least_bits(frame: pd.DataFrame, loss: float) -> pd.DataFrame:
     """
     kept = frame[frame["accuracy_change"].round(6) >= -loss]
     return kept.loc[kept.groupby("family", sort=False)["size_share"].idxmin()]
-
-
-def _done(profile: str, dataset: str, key: str) -> list:
-    records = tables.seeds(profile, dataset, key).values()
-    return [record for record in records if record and record.status == "done"]
-
-
-def _mean(records: list, field: str) -> float:
-    return statistics.fmean(getattr(record, field) for record in records)

@@ -5,19 +5,17 @@ Nothing here needs an artifact; nor a data set or torch, but for test images tha
 
 from __future__ import annotations
 
-import dataclasses
 import statistics
-from decimal import Decimal
-from pathlib import Path
 
 import pandas as pd
 
 from vitstudy import data, files, methods, profiles, speed, study
-from vitstudy.errors import unknown
 from vitstudy.methods import METHODS, Method, Published, not_installed
-from vitstudy.profiles import Profile
 from vitstudy.record import Record
 from vitstudy.report import latex, manifest, significance
+from vitstudy.report.evidence import TABLES, Evidence
+from vitstudy.report.readable import markdown, significant, written
+from vitstudy.report.readable import table as text_table
 from vitstudy.study import Cell
 
 COLUMNS = [
@@ -37,13 +35,24 @@ SIGNIFICANCE = {
 """What `compared` adds, by the column of `significance.differences` that it comes from."""
 SIGNIFICANT = "*"
 NOT_PUBLISHED = Published(None, None, None, None)
-TABLES = (1, 2)
 PUBLISHED_ON = ("CIFAR-10", "CIFAR-100")
 
 
-def significant(value: float, digits: int = 4) -> str:
-    """`value` to so many significant digits, never with an exponent."""
-    return f"{Decimal(f'{value:.{digits}g}'):f}"
+HEADINGS = {
+    "model": ("Model", "", "Model"),
+    "method": ("Method", "", "Method"),
+    "accuracy_published": ("Accuracy published, %", "Accuracy, %", "published"),
+    "accuracy": ("Accuracy, %", "Accuracy, %", "measured"),
+    "difference": ("Against vanilla, points", "Accuracy, %", "against vanilla"),
+    "gpu_speed_published": ("GPU published, it/s", "GPU, it/s", "published"),
+    "gpu_speed": ("GPU, it/s", "GPU, it/s", "measured"),
+    "cpu_speed_published": ("CPU published, it/s", "CPU, it/s", "published"),
+    "cpu_speed": ("CPU, it/s", "CPU, it/s", "measured"),
+    "cpu_ratio": ("CPU ratio to vanilla", "CPU, it/s", "ratio"),
+    "size_published": ("Size published, MB", "Size, MiB", "published"),
+    "size_mib": ("Size, MiB", "Size, MiB", "measured"),
+}
+"""Of the columns that are shown: the heading, and in LaTeX the group and the heading below it."""
 
 
 # How each column of numbers is written; the published ones as the papers print them.
@@ -73,18 +82,19 @@ def table(profile: str, which: int) -> pd.DataFrame:
     in MiB. What is not there is NaN or None, with the reason in `note`. Raises UserError for an
     unknown profile or table.
     """
-    known, dataset = profiles.get(profile), _dataset(profile, which)
-    rows = [_row(known, dataset, method, which) for method in METHODS]
+    evidence = Evidence(profile)
+    dataset = evidence.dataset(which)
+    rows = [_row(evidence, dataset, method, which) for method in METHODS]
     return pd.DataFrame(rows, columns=COLUMNS)
 
 
-def _variants(profile: Profile, dataset: str) -> list[Method]:
+def _variants(evidence: Evidence, dataset: str) -> list[Method]:
     """The variants and controls that the profile computes, and those that it has a record of."""
-    computed = methods.computed(profile.tiers)
+    computed = methods.computed(evidence.known.tiers)
     return [
         method
         for method in methods.VARIANTS
-        if method.key in computed or any(seeds(profile.name, dataset, method.key).values())
+        if method.key in computed or any(evidence.attempts(dataset, method.key).values())
     ]
 
 
@@ -95,15 +105,13 @@ def beneath(profile: str, which: int) -> pd.DataFrame:
 
     `beneath` is the key of the papers' row. Bits are the mean over the seeds, of what is quantized.
     """
-    known, dataset = profiles.get(profile), _dataset(profile, which)
+    evidence = Evidence(profile)
+    dataset = evidence.dataset(which)
     rows = []
-    for method in _variants(known, dataset):
-        row = {"beneath": method.beneath, **_row(known, dataset, method, which)}
-        found = seeds(profile, dataset, method.key).values()
-        done = [record for record in found if record and record.status == "done"]
-        if done:
-            row["weight_bits"] = statistics.fmean(record.weight_bits for record in done)
-            row["activation_bits"] = statistics.fmean(record.activation_bits for record in done)
+    for method in _variants(evidence, dataset):
+        row = {"beneath": method.beneath, **_row(evidence, dataset, method, which)}
+        for name in ("weight_bits", "activation_bits"):
+            row[name] = evidence.mean(dataset, method.key, name)
         rows.append(row)
     return pd.DataFrame(rows, columns=["beneath", *COLUMNS, "weight_bits", "activation_bits"])
 
@@ -114,13 +122,13 @@ def compared(profile: str, which: int) -> pd.DataFrame:
     Also its 95 % interval, p, p after Holm's correction over the table, whether that is
     significant, and the test: see `significance`. Empty for vanilla and where nothing was measured.
     """
-    found = significance.against_vanilla(profile, _dataset(profile, which))
+    found = significance.against_vanilla(profile, Evidence(profile).dataset(which))
     return _with_differences(table(profile, which), found)
 
 
 def compared_beneath(profile: str, which: int) -> pd.DataFrame:
     """`beneath` with each row's difference from the papers' row that it stands beneath."""
-    found = significance.against_their_row(profile, _dataset(profile, which))
+    found = significance.against_their_row(profile, Evidence(profile).dataset(which))
     return _with_differences(beneath(profile, which), found)
 
 
@@ -135,43 +143,31 @@ def _with_differences(frame: pd.DataFrame, found: pd.DataFrame) -> pd.DataFrame:
 
 def pairs(profile: str, which: int) -> pd.DataFrame:
     """Every pair of the papers' rows: `significance.all_pairs` of the table's data set."""
-    return significance.all_pairs(profile, _dataset(profile, which))
+    return significance.all_pairs(profile, Evidence(profile).dataset(which))
 
 
 def readable_beneath(profile: str, which: int) -> pd.DataFrame:
     """`compared_beneath` as text under headings for a reader."""
     frame = compared_beneath(profile, which)
-    text, titles = as_text(frame), {method.key: method.title for method in METHODS}
-    bits = frame[["weight_bits", "activation_bits"]]
-    shown = {
-        "Beneath": frame["beneath"].map(titles),
-        "Model": text["model"],
-        "Accuracy, %": text["accuracy"]
-        + [f" ± {std}" if std else "" for std in text["accuracy_std"]],
-        "Against its row, points": marked(text),
-        "Size, MiB": text["size_mib"],
-        "CPU ratio to vanilla": text["cpu_ratio"],
-        "Bits (weights / activations)": [
-            "" if pd.isna(w) else f"{w:.3g} / {a:.3g}" for w, a in bits.itertuples(index=False)
-        ],
-        "Note": text["note"],
-    }
-    return pd.DataFrame(shown)
+    text, titles = _shown(frame), {method.key: method.title for method in METHODS}
+    bits = frame[["weight_bits", "activation_bits"]].itertuples(index=False)
+    return pd.DataFrame(
+        {
+            "Beneath": frame["beneath"].map(titles),
+            "Model": text["model"],
+            "Accuracy, %": text["accuracy"],
+            "Against its row, points": text["difference"],
+            "Size, MiB": text["size_mib"],
+            "CPU ratio to vanilla": text["cpu_ratio"],
+            "Bits (weights / activations)": [
+                "" if pd.isna(w) else f"{w:.3g} / {a:.3g}" for w, a in bits
+            ],
+            "Note": text["note"],
+        }
+    )
 
 
-def _dataset(profile: str, which: int) -> str:
-    if which not in TABLES:
-        raise unknown("table", which, TABLES)
-    return profiles.get(profile).datasets[which - 1]
-
-
-def seeds(profile: str, dataset: str, method: str) -> dict[int, Record | None]:
-    """The records of a row, one a seed of the profile; None where there is no whole one."""
-    numbers = profiles.get(profile).seeds
-    return {number: study.read(Cell(profile, dataset, method, number)) for number in numbers}
-
-
-def _row(profile: Profile, dataset: str, method: Method, which: int) -> dict:
+def _row(evidence: Evidence, dataset: str, method: Method, which: int) -> dict:
     published = method.published[which - 1] if method.published else NOT_PUBLISHED
     row = {
         "key": method.key,
@@ -182,20 +178,16 @@ def _row(profile: Profile, dataset: str, method: Method, which: int) -> dict:
         "cpu_speed_published": published.cpu_speed,
         "size_published": published.size,
     }
-    found = seeds(profile.name, dataset, method.key)
-    done = [record for record in found.values() if record and record.status == "done"]
-    notes = _what_is_missing(profile, dataset, method, found)
+    done = list(evidence.records(dataset, method.key).values())
+    notes = _what_is_missing(evidence, dataset, method)
     if done:
-        accuracies = [100 * record.accuracy for record in done]
-        row["accuracy"] = statistics.fmean(accuracies)
-        row["accuracy_std"] = statistics.stdev(accuracies) if len(done) > 1 else None
-        row["size_mib"] = statistics.fmean(record.size_mib for record in done)
+        row |= dict(zip(("accuracy", "accuracy_std"), mean_and_std(done), strict=True))
+        row["size_mib"] = evidence.mean(dataset, method.key, "size_mib")
         row["simulated"] = any(record.simulated for record in done)
         if method.note:
             notes.insert(0, method.note)
-        if method.key == "vanilla" and (again := trained_again(profile, dataset)):
-            mean, std = statistics.fmean(again), statistics.stdev(again)
-            notes.append(f"{len(again)} seeds: {mean:.2f} ± {std:.2f} %")
+        if method.key == "vanilla" and (again := trained_again(evidence, dataset)):
+            notes.append("{} seeds: {:.2f} ± {:.2f} %".format(len(again), *mean_and_std(again)))
         if method.batch_dependent:
             notes.append(_batch_note(done))
         if row["simulated"]:
@@ -203,10 +195,16 @@ def _row(profile: Profile, dataset: str, method: Method, which: int) -> dict:
         elif not method.timed:
             notes.append("speed not measured: another row has this shape")
         else:
-            cell = Cell(profile.name, dataset, method.key, profile.seeds[0])
-            notes += _add_speed(row, method, cell)
+            notes += _add_speed(row, method, evidence.cell(dataset, method.key))
     row["note"] = "; ".join(notes)
     return row
+
+
+def mean_and_std(records: list[Record]) -> tuple[float, float | None]:
+    """The records' accuracy in percent, its mean and standard deviation; None of a single one."""
+    accuracies = [100 * record.accuracy for record in records]
+    spread = statistics.stdev(accuracies) if len(accuracies) > 1 else None
+    return statistics.fmean(accuracies), spread
 
 
 def _batch_note(done: list[Record]) -> str:
@@ -219,31 +217,30 @@ def _batch_note(done: list[Record]) -> str:
     return f"{note}; one by one {100 * statistics.fmean(alone):.2f} %"
 
 
-def trained_again(profile: Profile, dataset: str) -> list[float]:
-    """Accuracies in percent of every vanilla, where the profile trains it alone from more seeds.
+def trained_again(evidence: Evidence, dataset: str) -> list[Record]:
+    """Every vanilla, where the profile trains it alone from more seeds.
 
     They show what the luck of a training does, which an interval over test images does not have in
     it. Empty where there are fewer than two.
     """
-    numbers = (*profile.seeds, *profile.vanilla_seeds) if profile.vanilla_seeds else ()
-    records = [study.read(Cell(profile.name, dataset, "vanilla", number)) for number in numbers]
-    done = [100 * record.accuracy for record in records if record and record.status == "done"]
+    known = evidence.known
+    numbers = (*known.seeds, *known.vanilla_seeds) if known.vanilla_seeds else ()
+    done = list(evidence.records(dataset, "vanilla", numbers).values())
     return done if len(done) > 1 else []
 
 
-def _what_is_missing(
-    profile: Profile, dataset: str, method: Method, found: dict[int, Record | None]
-) -> list[str]:
+def _what_is_missing(evidence: Evidence, dataset: str, method: Method) -> list[str]:
+    found = evidence.attempts(dataset, method.key)
+    absent = [seed for seed, record in found.items() if record is None]
+    damages = {seed: study.damage(evidence.cell(dataset, method.key, seed)) for seed in absent}
     damaged = [
         f"the record of seed {seed} is damaged: {damage}"
-        for seed, record in found.items()
-        if record is None
-        and (damage := study.damage(Cell(profile.name, dataset, method.key, seed)))
+        for seed, damage in damages.items()
+        if damage
     ]
     if damaged:
         return damaged
     failed = {seed: record for seed, record in found.items() if record and record.status != "done"}
-    absent = [seed for seed, record in found.items() if record is None]
     if len(absent) == len(found):
         reason = not_installed(method)
         return [f"not run: {reason}" if reason else "not measured on this profile"]
@@ -282,38 +279,26 @@ def _add_speed(row: dict, method: Method, cell: Cell) -> list[str]:
 
 def as_text(frame: pd.DataFrame) -> pd.DataFrame:
     """A table with every cell as the text that is written; empty where there is nothing."""
-    text = pd.DataFrame(index=frame.index)
-    for column in frame:
-        write = FORMATS.get(column, str)
-        text[column] = ["" if pd.isna(value) else write(value) for value in frame[column]]
+    text = {column: written(frame[column], FORMATS.get(column, str)) for column in frame}
+    return pd.DataFrame(text, index=frame.index)
+
+
+def _shown(frame: pd.DataFrame) -> pd.DataFrame:
+    """A `compared` table as text for a reader: the accuracy with its spread over seeds, differences
+    marked where they are significant, a dash where the papers print none."""
+    text = as_text(frame)
+    text["accuracy"] += [f" ± {std}" if std else "" for std in text["accuracy_std"]]
+    text["difference"] += text["significant"].map({"True": SIGNIFICANT}).fillna("")
+    for name in ("gpu_speed_published", "cpu_speed_published", "size_published"):
+        text[name] = text[name].replace("", "-")
     return text
-
-
-def marked(text: pd.DataFrame) -> pd.Series:
-    """The differences of a `compared` table as text, marked where they are significant."""
-    return text["difference"] + text["significant"].map({"True": SIGNIFICANT}).fillna("")
 
 
 def readable(profile: str, which: int) -> pd.DataFrame:
     """`compared` as text under headings for a reader, published beside measured."""
-    text = as_text(compared(profile, which))
-    spread = [f" ± {std}" if std else "" for std in text["accuracy_std"]]
-    shown = {
-        "Model": text["model"],
-        "Method": text["method"],
-        "Accuracy published, %": text["accuracy_published"],
-        "Accuracy, %": text["accuracy"] + spread,
-        "Against vanilla, points": marked(text),
-        "GPU published, it/s": text["gpu_speed_published"].replace("", "-"),
-        "GPU, it/s": text["gpu_speed"],
-        "CPU published, it/s": text["cpu_speed_published"].replace("", "-"),
-        "CPU, it/s": text["cpu_speed"],
-        "CPU ratio to vanilla": text["cpu_ratio"],
-        "Size published, MB": text["size_published"].replace("", "-"),
-        "Size, MiB": text["size_mib"],
-        "Note": text["note"],
-    }
-    return pd.DataFrame(shown)
+    text = _shown(compared(profile, which))
+    shown = {heading: text[name] for name, (heading, *_) in HEADINGS.items()}
+    return pd.DataFrame({**shown, "Note": text["note"]})
 
 
 def ratios(profile: str, which: int) -> pd.DataFrame:
@@ -342,19 +327,16 @@ def ratios(profile: str, which: int) -> pd.DataFrame:
 
 def readable_ratios(profile: str, which: int) -> pd.DataFrame:
     """`ratios` as text under headings for a reader; empty where nothing was measured."""
-    frame = ratios(profile, which)
-    headings = {
-        "accuracy_change_published": ("Accuracy change published, points", "{:+.2f}"),
-        "accuracy_change": ("Accuracy change, points", "{:+.2f}"),
-        "size_ratio_published": ("Size ratio published", "{:.3f}"),
-        "size_ratio": ("Size ratio", "{:.3f}"),
-        "cpu_ratio_published": ("CPU speed ratio published", "{:.2f}"),
-        "cpu_ratio": ("CPU speed ratio", "{:.2f}"),
+    columns = {
+        "Model": "model",
+        "Accuracy change published, points": ("accuracy_change_published", "{:+.2f}"),
+        "Accuracy change, points": ("accuracy_change", "{:+.2f}"),
+        "Size ratio published": ("size_ratio_published", "{:.3f}"),
+        "Size ratio": ("size_ratio", "{:.3f}"),
+        "CPU speed ratio published": ("cpu_ratio_published", "{:.2f}"),
+        "CPU speed ratio": ("cpu_ratio", "{:.2f}"),
     }
-    shown = pd.DataFrame({"Model": frame["model"]})
-    for column, (heading, write) in headings.items():
-        shown[heading] = ["" if pd.isna(each) else write.format(each) for each in frame[column]]
-    return shown
+    return text_table(ratios(profile, which), columns)
 
 
 def intervals(profile: str, which: int) -> dict[str, tuple[float, float]]:
@@ -362,23 +344,21 @@ def intervals(profile: str, which: int) -> dict[str, tuple[float, float]]:
 
     Rows that are not measured are left out.
     """
-    found = {}
-    for row in table(profile, which).itertuples():
-        done = [
-            record
-            for record in seeds(profile, _dataset(profile, which), row.key).values()
-            if record and record.status == "done"
-        ]
+    evidence, found = Evidence(profile), {}
+    dataset = evidence.dataset(which)
+    for method in METHODS:
+        done = list(evidence.records(dataset, method.key).values())
         if len(done) == 1:
-            found[row.key] = (100 * done[0].accuracy_low, 100 * done[0].accuracy_high)
+            found[method.key] = (100 * done[0].accuracy_low, 100 * done[0].accuracy_high)
         elif done:
-            found[row.key] = (row.accuracy - row.accuracy_std, row.accuracy + row.accuracy_std)
+            mean, std = mean_and_std(done)
+            found[method.key] = (mean - std, mean + std)
     return found
 
 
 def significance_caption(profile: str, which: int) -> str:
     """What the mark of a significant difference means in this table, and how it was found."""
-    found = significance.against_vanilla(profile, _dataset(profile, which))
+    found = significance.against_vanilla(profile, Evidence(profile).dataset(which))
     tests = ", ".join(dict.fromkeys(found["test"])) or "none made"
     return (
         f"{SIGNIFICANT}: accuracy differs from that of the row it is held against with p < "
@@ -389,79 +369,56 @@ def significance_caption(profile: str, which: int) -> str:
 
 def _markdown(profile: str, which: int) -> str:
     """The readable tables, each measured accuracy linked to its record."""
-    known, dataset = profiles.get(profile), _dataset(profile, which)
+    evidence = Evidence(profile)
+    dataset = evidence.dataset(which)
+    variants = _variants(evidence, dataset)
     lines = [
         f"# Table {which}: {data.spec(dataset).title}",
         "",
-        f"Profile `{profile}`: {known.title}. Published: the papers' {PUBLISHED_ON[which - 1]}. "
-        "Accuracy links to the record that it comes from. it/s: iterations per second. "
-        f"{significance_caption(profile, which)}",
+        f"Profile `{profile}`: {evidence.known.title}. "
+        f"Published: the papers' {PUBLISHED_ON[which - 1]}. Accuracy links to the record that it "
+        f"comes from. it/s: iterations per second. {significance_caption(profile, which)}",
         "",
-        *_linked(known, dataset, METHODS, readable(profile, which)),
+        *_linked(evidence, dataset, METHODS, readable(profile, which)),
         "",
         "## Beneath the papers' rows: variants and controls",
         "",
-        *_linked(known, dataset, _variants(known, dataset), readable_beneath(profile, which)),
+        *_linked(evidence, dataset, variants, readable_beneath(profile, which)),
         "",
-        *_by_name_only(known, dataset),
     ]
+    if unshown := [method.key for method in methods.VARIANTS if method not in variants]:
+        names = ", ".join(unshown)
+        lines.append(f"Computed by name only, and not measured on this profile: {names}.")
     return "\n".join(lines) + "\n"
 
 
-def _by_name_only(known: Profile, dataset: str) -> list[str]:
-    """A sentence on the variants that have no row, where there are any."""
-    shown = {method.key for method in _variants(known, dataset)}
-    others = [method.key for method in methods.VARIANTS if method.key not in shown]
-    if not others:
-        return []
-    return [f"Computed by name only, and not measured on this profile: {', '.join(others)}."]
-
-
-def record_place(known: Profile, dataset: str, key: str) -> str:
+def record_place(evidence: Evidence, dataset: str, key: str) -> str:
     """Where a row's record is, or of several seeds the folder of them, from `results/<profile>`."""
-    record = Cell(known.name, dataset, key, known.seeds[0]).record_path
-    place = record if len(known.seeds) == 1 else record.parent
-    return place.relative_to(files.results(known.name)).as_posix()
+    record = evidence.cell(dataset, key).record_path
+    place = record if len(evidence.known.seeds) == 1 else record.parent
+    return place.relative_to(files.results(evidence.profile)).as_posix()
 
 
-def _linked(known: Profile, dataset: str, rows, shown: pd.DataFrame) -> list[str]:
+def _linked(evidence: Evidence, dataset: str, rows, shown: pd.DataFrame) -> list[str]:
     """The lines of a Markdown table of the methods `rows`, its accuracies linked to records."""
     for position, method in enumerate(rows):
         if accuracy := shown.at[position, "Accuracy, %"]:
-            place = record_place(known, dataset, method.key)
+            place = record_place(evidence, dataset, method.key)
             shown.at[position, "Accuracy, %"] = f"[{accuracy}](../{place})"
     words = ("Beneath", "Model", "Method", "Note")
-    return [
-        _pipes(shown.columns),
-        _pipes("---" if name in words else "---:" for name in shown),
-        *(_pipes(row) for row in shown.itertuples(index=False)),
-    ]
+    return markdown(shown, shown.itertuples(index=False), words)
 
 
 def _tex(profile: str, which: int) -> str:
     """The table and what stands beneath it as two LaTeX tables for `booktabs`."""
-    known, dataset = profiles.get(profile), _dataset(profile, which)
+    known, dataset = profiles.get(profile), Evidence(profile).dataset(which)
     title = f"{data.spec(dataset).title}, profile {profile} ({known.title})"
     caption = (
         f"Published (CIFAR tables of the papers, {PUBLISHED_ON[which - 1]}) beside measured: "
         f"{title}. {significance_caption(profile, which)}"
     )
-    text, published = as_text(compared(profile, which)), "published"
-    spread = [f" ± {std}" if std else "" for std in text["accuracy_std"]]
-    rows = [
-        ("", "Model", text["model"]),
-        ("", "Method", text["method"]),
-        ("Accuracy, %", published, text["accuracy_published"]),
-        ("Accuracy, %", "measured", text["accuracy"] + spread),
-        ("Accuracy, %", "against vanilla", marked(text)),
-        ("GPU, it/s", published, text["gpu_speed_published"].replace("", "-")),
-        ("GPU, it/s", "measured", text["gpu_speed"]),
-        ("CPU, it/s", published, text["cpu_speed_published"].replace("", "-")),
-        ("CPU, it/s", "measured", text["cpu_speed"]),
-        ("CPU, it/s", "ratio", text["cpu_ratio"]),
-        ("Size, MiB", published, text["size_published"].replace("", "-")),
-        ("Size, MiB", "measured", text["size_mib"]),
-    ]
+    text = _shown(compared(profile, which))
+    rows = [(group, heading, text[name]) for name, (_, group, heading) in HEADINGS.items()]
     shown = readable_beneath(profile, which)
     words = [("", name, shown[name]) for name in shown if name != "Note"]
     label = f"tab:{profile}-{which}"
@@ -473,46 +430,7 @@ def _tex(profile: str, which: int) -> str:
     )
 
 
-def _pipes(cells) -> str:
-    return "| " + " | ".join(str(cell).replace("|", "\\|") for cell in cells) + " |"
-
-
 # -- files ----------------------------------------------------------------------------------------
-
-
-def record_rows(profile: str) -> tuple[list[str], list[dict]]:
-    """Columns and rows of `records.csv`: each record on disk with its plain fields, path and hash.
-
-    A damaged record is a row too, with the status `damaged`.
-    """
-    plain = [
-        field.name
-        for field in dataclasses.fields(Record)
-        if not field.type.startswith(("dict", "list"))
-    ]
-    rows = []
-    for path in (files.results(profile) / "records").glob("*/*/seed*.json"):
-        dataset, method, seed = path.relative_to(files.results(profile) / "records").parts
-        cell = Cell(profile, dataset, method, int(Path(seed).stem.removeprefix("seed")))
-        row = {"profile": profile, "dataset": dataset, "method": method}
-        row |= {"seed": cell.seed, "status": "damaged"}
-        if record := study.read(cell):
-            row = {name: getattr(record, name) for name in plain}
-        row["path"] = path.relative_to(files.root()).as_posix()
-        row["sha256"] = files.sha256(path)
-        rows.append(row)
-    datasets = profiles.get(profile).datasets
-    keys = [method.key for method in (*METHODS, *methods.VARIANTS)]
-
-    def order(row: dict) -> tuple:
-        return _place(datasets, row["dataset"]), _place(keys, row["method"]), row["seed"]
-
-    return [*plain, "path", "sha256"], sorted(rows, key=order)
-
-
-def _place(names, name: str) -> tuple[int, str]:
-    """Where `name` stands in `names`; behind all of them, by its letters, where it does not."""
-    return (list(names).index(name) if name in names else len(names), name)
 
 
 def write(profile: str) -> None:
@@ -527,5 +445,4 @@ def write(profile: str) -> None:
         files.write(folder / f"table{which}.tex", _tex(profile, which))
         frame = as_text(pairs(profile, which).rename(columns=SIGNIFICANCE))
         files.write_csv(folder / f"differences{which}.csv", list(frame), frame.to_dict("records"))
-    files.write_csv(files.results(profile) / "records.csv", *record_rows(profile))
     manifest.write(profile)

@@ -9,7 +9,7 @@ import pandas as pd
 from vitstudy import data, profiles, speed
 from vitstudy.report import published
 from vitstudy.report.conditions import VANILLA, Measured
-from vitstudy.study import Cell
+from vitstudy.report.evidence import Evidence
 
 STUDENT = "deit-base"
 DEVICES = {"GPU": ("gpu_speed", "cuda"), "CPU": ("cpu_speed", "cpu")}
@@ -53,14 +53,14 @@ def scatter(profile: str) -> pd.DataFrame:
     Published: vanilla in Tables 1 and 2. Measured: vanilla in every interleaved run of the profile,
     on either data set. `factor` is the fastest over the slowest.
     """
-    known, rows = profiles.get(profile), []
+    evidence, rows = Evidence(profile), []
     for device, (field, name) in DEVICES.items():
         printed = [getattr(published.printed(VANILLA, which), field) for which in (1, 2)]
         rows.append(_spread(f"published, {device}", printed))
         timed = [
             found["iterations_per_second"]
-            for dataset in known.datasets
-            for found in speed.every(Cell(profile, dataset, VANILLA, known.seeds[0]), name)
+            for dataset in evidence.datasets
+            for found in speed.every(evidence.cell(dataset, VANILLA), name)
         ]
         rows.append(_spread(f"measured, {device}", timed))
     return pd.DataFrame(rows)
