@@ -120,7 +120,7 @@ def record_rows(profile: str) -> tuple[list[str], list[dict]]:
         row["sha256"] = files.sha256(path)
         rows.append(row)
     datasets = profiles.get(profile).datasets
-    keys = [method.key for method in (*methods.METHODS, *methods.VARIANTS)]
+    keys = [method.key for method in (*methods.METHODS, *methods.VARIANTS, *methods.SURVEYED)]
 
     def order(row: dict) -> tuple:
         return _place(datasets, row["dataset"]), _place(keys, row["method"]), row["seed"]

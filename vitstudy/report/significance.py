@@ -239,7 +239,7 @@ def _cells(evidence: Evidence, dataset: str) -> list[Cell]:
     """The cells of the data set that are done and have predictions."""
     cells = [
         evidence.cell(dataset, row.key, seed)
-        for row in (*methods.METHODS, *methods.VARIANTS)
+        for row in (*methods.METHODS, *methods.VARIANTS, *methods.SURVEYED)
         for seed in evidence.records(dataset, row.key)
     ]
     return [cell for cell in cells if cell.predictions_path.exists()]

@@ -12,7 +12,7 @@ import pandas as pd
 from vitstudy import data, files, methods, profiles, speed, study
 from vitstudy.methods import METHODS, Method, Published, not_installed
 from vitstudy.record import Record
-from vitstudy.report import latex, manifest, significance
+from vitstudy.report import latex, manifest, significance, surveyed
 from vitstudy.report.evidence import TABLES, Evidence
 from vitstudy.report.readable import markdown, significant, written
 from vitstudy.report.readable import table as text_table
@@ -435,7 +435,8 @@ def _tex(profile: str, which: int) -> str:
 
 def write(profile: str) -> None:
     """Write a profile's `tables/table1` and `table2`, each `.csv`, `.md` and `.tex`, the pairs of
-    its rows as `differences1.csv` and `differences2.csv`, `records.csv` and `manifest.json`.
+    its rows as `differences1.csv` and `differences2.csv`, the surveyed
+    methods' tables, `records.csv` and `manifest.json`.
     """
     folder = files.results(profile) / "tables"
     for which in TABLES:
@@ -445,4 +446,5 @@ def write(profile: str) -> None:
         files.write(folder / f"table{which}.tex", _tex(profile, which))
         frame = as_text(pairs(profile, which).rename(columns=SIGNIFICANCE))
         files.write_csv(folder / f"differences{which}.csv", list(frame), frame.to_dict("records"))
+    surveyed.write(profile)
     manifest.write(profile)
