@@ -26,7 +26,8 @@ def manifest(profile: str) -> dict:
     `seconds` is the sum over the cells, `elapsed_seconds` how long at least one of them was being
     computed, since several may have been side by side. `cells` has seconds (training apart), joules
     where a counter gave them, and the commit of each; `not_measured` the cells of the profile that
-    have no record of a success. Raises UserError for an unknown profile.
+    have no record of a success; a surveyed method that nobody has measured there is not among them,
+    so that a new one leaves what is committed as it is. Raises UserError for an unknown profile.
     """
     evidence, every = Evidence(profile), study.cells(profile, not_installed=True)
     done, absent = {}, []
@@ -34,7 +35,7 @@ def manifest(profile: str) -> dict:
     for cell in study.cells(profile, left_out=True, left_out_data=True, not_installed=True):
         if record := evidence.record(cell.dataset, cell.method, cell.seed):
             done[cell] = record
-        elif cell in every:
+        elif cell in every and methods.get(cell.method).tier != "survey":
             absent.append(str(cell))
     records = list(done.values())
     return {

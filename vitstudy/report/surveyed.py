@@ -1,4 +1,4 @@
-"""The surveyed methods on this study's own network, each against the control that trains as long."""
+"""The surveyed methods on this study's own network, against the control that trains as long."""
 
 from __future__ import annotations
 
@@ -74,7 +74,7 @@ def shown(profile: str, which: int) -> pd.DataFrame:
 
 
 def write(profile: str) -> None:
-    """Write `tables/surveyed1` and `surveyed2`, each `.csv` and `.md`; none where nothing is done."""
+    """Write `tables/surveyed1` and `surveyed2`, each `.csv` and `.md`, where anything is done."""
     folder = files.results(profile) / "tables"
     for which in TABLES:
         frame = table(profile, which)
@@ -89,9 +89,9 @@ def write(profile: str) -> None:
         lines = [
             f"# Surveyed methods: {data.spec(evidence.dataset(which)).title}",
             "",
-            f"Profile `{profile}`: {evidence.known.title}. Each starts from the trained baseline and "
-            "is fine-tuned; its control is the baseline trained on for as many steps. MACs are those "
-            "of products: elementwise work has none.",
+            f"Profile `{profile}`: {evidence.known.title}. Each starts from the trained baseline "
+            "and is fine-tuned; its control is the baseline trained on for as many steps. MACs are "
+            "those of products: elementwise work has none.",
             "",
             *readable.markdown(text, text.itertuples(index=False), ("Model", "Method", "Note")),
             "",

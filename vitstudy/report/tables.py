@@ -435,8 +435,8 @@ def _tex(profile: str, which: int) -> str:
 
 def write(profile: str) -> None:
     """Write a profile's `tables/table1` and `table2`, each `.csv`, `.md` and `.tex`, the pairs of
-    its rows as `differences1.csv` and `differences2.csv`, the surveyed
-    methods' tables, `records.csv` and `manifest.json`.
+    its rows as `differences1.csv` and `differences2.csv`, the surveyed methods'
+    tables, `records.csv` and `manifest.json`.
     """
     folder = files.results(profile) / "tables"
     for which in TABLES:
