@@ -49,7 +49,7 @@ def worked_example() -> dict[str, float]:
     teacher = torch.tensor([[1.0, 3.0, 0.0]], dtype=torch.float64)
     label = torch.tensor([0])
     eq4 = {"temperature": 2.0, "weight": 0.5}
-    found = {
+    losses = {
         "CE(student, label)": soft_loss(student, teacher, label, temperature=1.0, weight=0.0),
         "KL(student ‖ teacher), τ = 1": divergence(student, teacher),
         "KL(teacher ‖ student), τ = 1": divergence(student, teacher, expectation="teacher"),
@@ -61,7 +61,7 @@ def worked_example() -> dict[str, float]:
         "the survey's Eq. 3-4": survey_loss(student, teacher, label),
         "Eq. 5, the teacher says class 1": hard_loss(student, teacher, label),
     }
-    return {name: round(value.item(), 6) for name, value in found.items()}
+    return {name: round(value.item(), 6) for name, value in losses.items()}
 
 
 def directions(teacher: float = 0.9, points: int = 199) -> pd.DataFrame:
@@ -72,11 +72,11 @@ def directions(teacher: float = 0.9, points: int = 199) -> pd.DataFrame:
     p = torch.linspace(0, 1, points + 2, dtype=torch.float64)[1:-1]
     student = torch.stack([p.log(), (1 - p).log()], dim=-1)
     told = torch.tensor([[math.log(teacher), math.log(1 - teacher)]], dtype=torch.float64)
-    found = {"student": p.numpy()}
+    curves = {"student": p.numpy()}
     for name, expectation in (("as printed", "student"), ("usual", "teacher")):
         values = [divergence(row[None], told, expectation=expectation).item() for row in student]
-        found[name] = np.array(values)
-    return pd.DataFrame(found)
+        curves[name] = np.array(values)
+    return pd.DataFrame(curves)
 
 
 # -- temperature ----------------------------------------------------------------------------------
@@ -109,9 +109,9 @@ def softness(logits: np.ndarray, temperatures: tuple[float, ...] = TEMPERATURES)
     return pd.DataFrame(rows, columns=["temperature", "top", "entropy"])
 
 
-def softness_by_dataset(found: dict[str, dict[str, np.ndarray]]) -> dict[str, pd.DataFrame]:
+def softness_by_dataset(by_dataset: dict[str, dict[str, np.ndarray]]) -> dict[str, pd.DataFrame]:
     """`softness` of each of `teachers`, by the data set's title."""
-    return {data.spec(name).title: softness(told["logits"]) for name, told in found.items()}
+    return {data.spec(name).title: softness(told["logits"]) for name, told in by_dataset.items()}
 
 
 # -- students -------------------------------------------------------------------------------------
@@ -139,7 +139,7 @@ def compare(profile: str) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=columns)
 
 
-def readable(found: pd.DataFrame) -> pd.DataFrame:
+def readable(compared: pd.DataFrame) -> pd.DataFrame:
     """`compare` as text for a reader, with what each training took."""
     columns = {
         "data set": ("dataset", lambda name: data.spec(name).title),
@@ -153,7 +153,7 @@ def readable(found: pd.DataFrame) -> pd.DataFrame:
         "steps": ("record", "{0.steps:,}"),
         "training, s": ("record", "{0.training_seconds:.1f}"),
     }
-    return table(found, columns)
+    return table(compared, columns)
 
 
 def what_they_learned(profile: str) -> pd.DataFrame:
@@ -235,14 +235,14 @@ def published() -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-def cost(found: pd.DataFrame) -> pd.DataFrame:
+def cost(compared: pd.DataFrame) -> pd.DataFrame:
     """Seconds of training by data set: vanilla's, the teacher's, DeiT base's without its teacher's.
 
     `factor` is teacher and DeiT base together over vanilla. Rows of `compare`; data sets that lack
     one of the three are left out.
     """
     rows = []
-    for dataset, part in found.groupby("dataset", sort=False):
+    for dataset, part in compared.groupby("dataset", sort=False):
         seconds = {row.key: row.record.training_seconds for row in part.itertuples()}
         if {"vanilla", "teacher", "deit-base"} <= seconds.keys():
             row = {key: seconds[key] for key in ("vanilla", "teacher", "deit-base")}

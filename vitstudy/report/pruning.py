@@ -134,21 +134,21 @@ def units(profile: str) -> pd.DataFrame:
     names = ["score", "block", "kind", "parameters", "stays"]
     for dataset in evidence.datasets:
         for row in ROWS:
-            if found := evidence.analysis(dataset, f"{row}-r0.2-cut"):
-                frame = pd.DataFrame({name: found[name] for name in names})
+            if arrays := evidence.analysis(dataset, f"{row}-r0.2-cut"):
+                frame = pd.DataFrame({name: arrays[name] for name in names})
                 frames.append(frame.assign(dataset=dataset, row=row))
     columns = [*names, "dataset", "row"]
     return pd.concat(frames, ignore_index=True) if frames else pd.DataFrame(columns=columns)
 
 
-def important(found: pd.DataFrame) -> pd.DataFrame:
+def important(scored: pd.DataFrame) -> pd.DataFrame:
     """By score and data set: quartiles, and the share of parameters scored above 0.99.
 
     A gate has a scale of its own; the others are taken relative to their largest value. `spread` is
     the 90th percentile over the 10th: how far a score tells dimensions apart.
     """
     rows = []
-    for (row, dataset), frame in found.groupby(["row", "dataset"], sort=False):
+    for (row, dataset), frame in scored.groupby(["row", "dataset"], sort=False):
         scores, weights = frame["score"].to_numpy(float), frame["parameters"].to_numpy(float)
         scale = 1.0 if row in GATES else scores.max() or 1.0
         low, high = np.percentile(scores, [10, 90])
@@ -164,12 +164,12 @@ def reach(profile: str, dataset: str) -> float | None:
 
     Adam moves a parameter by about the learning rate a step: they are summed over the schedule.
     """
-    found = Evidence(profile).record(dataset, "vtp-gates-slow")
-    if found is None:
+    record = Evidence(profile).record(dataset, "vtp-gates-slow")
+    if record is None:
         return None
-    pretrained = bool(found.options["architecture"]["timm_name"])  # then its rates stay
-    recipe = replace(Recipe(**found.options["recipe"]), steps=found.steps)
-    rate = recipe.learning_rate * (1 if pretrained else found.options["rate"])
+    pretrained = bool(record.options["architecture"]["timm_name"])  # then its rates stay
+    recipe = replace(Recipe(**record.options["recipe"]), steps=record.steps)
+    rate = recipe.learning_rate * (1 if pretrained else record.options["rate"])
     factor = training.warmup_then_linear(recipe)
     return rate * sum(factor(step) for step in range(recipe.steps))
 
@@ -183,7 +183,7 @@ def readable_reach(profile: str) -> str:
     return f"At the network's rate a gate can get about so far from 1: {', '.join(parts)}."
 
 
-def readable_important(found: pd.DataFrame) -> pd.DataFrame:
+def readable_important(scored: pd.DataFrame) -> pd.DataFrame:
     """`important` under headings for a reader."""
     columns = {
         "score": ("row", ROWS.get),
@@ -192,19 +192,19 @@ def readable_important(found: pd.DataFrame) -> pd.DataFrame:
         **{name: (name, "{:.3g}") for name in ("least", "median", "greatest")},
         "90th / 10th percentile": ("spread", "{:.3g}"),
     }
-    return table(important(found), columns)
+    return table(important(scored), columns)
 
 
 # -- what goes ------------------------------------------------------------------------------------
 
 
-def selected(found: pd.DataFrame, shape: Shape, r: float) -> np.ndarray:
+def selected(scored: pd.DataFrame, shape: Shape, r: float) -> np.ndarray:
     """(depth, kinds): the share of each kind's dimensions that the scores of one row remove at r.
 
     Raises UserError where r would empty a layer.
     """
     scores = {}
-    for (block, kind), frame in found.groupby(["block", "kind"]):
+    for (block, kind), frame in scored.groupby(["block", "kind"]):
         scores[f"blocks.{block}.{KINDS[kind]}"] = torch.tensor(frame["score"].tolist())
     masks = slim.select(scores, shape, r)
     gone = [
@@ -214,10 +214,10 @@ def selected(found: pd.DataFrame, shape: Shape, r: float) -> np.ndarray:
     return np.array(gone)
 
 
-def by_kind(found: pd.DataFrame, shape: Shape, r: float) -> pd.DataFrame:
+def by_kind(scored: pd.DataFrame, shape: Shape, r: float) -> pd.DataFrame:
     """By row and kind, the share of the dimensions of all blocks that go at r, percent."""
     rows = {}
-    for row, frame in found.groupby("row", sort=False):
+    for row, frame in scored.groupby("row", sort=False):
         rows[ROWS[row]] = 100 * selected(frame, shape, r).mean(axis=0)
     return pd.DataFrame(rows, index=[KIND_NAMES[kind] for kind in KINDS]).T
 
@@ -237,9 +237,11 @@ def algorithm(profile: str, dataset: str) -> pd.DataFrame:
     )
     evidence, rows = Evidence(profile), []
     for line in lines:
-        found = evidence.record(dataset, line[-1])
-        numbers = (found.steps, found.parameters, round(100 * found.accuracy, 2)) if found else ()
-        rows.append((*line, *(numbers or [None] * 3)))
+        record = evidence.record(dataset, line[-1])
+        numbers = [None] * 3
+        if record:
+            numbers = record.steps, record.parameters, round(100 * record.accuracy, 2)
+        rows.append((*line, *numbers))
     columns = ["line", "what", "cell", "steps", "parameters", "accuracy, %"]
     return pd.DataFrame(rows, columns=columns).astype({"steps": "Int64", "parameters": "Int64"})
 
@@ -252,13 +254,13 @@ def deltas(profile: str) -> pd.DataFrame:
     """
     evidence, rows = Evidence(profile), []
     for dataset, (row, r) in itertools.product(evidence.datasets, CUTS):
-        found = evidence.analysis(dataset, f"{row}-r{r}-cut")
-        if not found:
+        cut = evidence.analysis(dataset, f"{row}-r{r}-cut")
+        if not cut:
             continue
         tuned = evidence.analysis(dataset, f"{row}-r{r}")
-        before = float(found["loss_before"])
-        apart = float(found["delta_layers"].sum())
-        whole = float(found["loss_after"]) - before
+        before = float(cut["loss_before"])
+        apart = float(cut["delta_layers"].sum())
+        whole = float(cut["loss_after"]) - before
         left = float(tuned["loss"]) - before if tuned else np.nan
         rows.append((dataset, row, r, before, apart, whole, left))
     return pd.DataFrame(rows, columns=["dataset", "row", "r", "before", "sum", "whole", "tuned"])
@@ -286,9 +288,9 @@ def accuracies(profile: str) -> pd.DataFrame:
     evidence, known, rows = Evidence(profile), keys(), []
     for dataset, (row, r) in itertools.product(evidence.datasets, CUTS):
         if f"{row}-r{r}" in known:
-            found = [evidence.accuracy(dataset, f"{row}-r{r}{end}") for end in ("-cut", "")]
-            if found != [None, None]:
-                rows.append((dataset, row, r, *found))
+            percents = [evidence.accuracy(dataset, f"{row}-r{r}{end}") for end in ("-cut", "")]
+            if percents != [None, None]:
+                rows.append((dataset, row, r, *percents))
     frame = pd.DataFrame(rows, columns=["dataset", "row", "r", "cut", "tuned"])
     return frame.astype({"cut": float, "tuned": float})
 
@@ -312,8 +314,8 @@ def against_the_papers(profile: str) -> pd.DataFrame:
             "" if None in (measured, reference) else f"{measured - reference:+.2f}"
             for reference in references
         ]
-        files = [evidence.record(dataset, key) for key in ("vanilla", row)]
-        smaller = files[1].size_bytes / files[0].size_bytes - 1 if all(files) else None
+        dense, cut = (evidence.record(dataset, key) for key in ("vanilla", row))
+        smaller = cut.size_bytes / dense.size_bytes - 1 if dense and cut else None
         rows.append(
             {
                 "r": r,
@@ -333,8 +335,8 @@ def costs(profile: str) -> pd.DataFrame:
     """Size, parameters, MACs and CPU speed of what is left, against vanilla of the same data."""
     evidence, rows = Evidence(profile), []
     for dataset, r, row in itertools.product(evidence.datasets, RATES, (*ROWS, "skip")):
-        dense, found = (evidence.record(dataset, key) for key in ("vanilla", f"{row}-r{r}"))
-        if dense is None or found is None:
+        dense, pruned = (evidence.record(dataset, key) for key in ("vanilla", f"{row}-r{r}"))
+        if dense is None or pruned is None:
             continue
         speed = evidence.cpu_ratio(dataset, f"{row}-r{r}")
         rows.append(
@@ -342,10 +344,10 @@ def costs(profile: str) -> pd.DataFrame:
                 "data set": title(dataset),
                 "score": ROWS.get(row, "skip-dimension model"),
                 "r": r,
-                "accuracy, %": f"{100 * found.accuracy:.2f}",
-                "file": f"{found.size_bytes / dense.size_bytes:.3f}",
-                "parameters": f"{found.parameters / dense.parameters:.3f}",
-                "MACs": f"{found.macs / dense.macs:.3f}",
+                "accuracy, %": f"{100 * pruned.accuracy:.2f}",
+                "file": f"{pruned.size_bytes / dense.size_bytes:.3f}",
+                "parameters": f"{pruned.parameters / dense.parameters:.3f}",
+                "MACs": f"{pruned.macs / dense.macs:.3f}",
                 "CPU speed": "" if speed is None else f"{speed:.2f}",
             }
         )
@@ -356,17 +358,17 @@ def costs(profile: str) -> pd.DataFrame:
 def skip_gates(profile: str) -> pd.DataFrame:
     """The skip-dimension model's gates: around each block, and the mean of those within it."""
     rows = []
-    for dataset, found in Evidence(profile).analyses("skip-r0.2").items():
-        for block in range(found["block"].max() + 1):
-            here, whole = found["block"] == block, found["kind"] == len(KINDS)
+    for dataset, arrays in Evidence(profile).analyses("skip-r0.2").items():
+        for block in range(arrays["block"].max() + 1):
+            here, whole = arrays["block"] == block, arrays["kind"] == len(KINDS)
             rows.append(
                 {
                     "data set": title(dataset),
                     "block": block,
-                    "gate around it": f"{found['score'][here & whole].item():.3f}",
-                    "mean gate within": f"{found['score'][here & ~whole].mean():.3f}",
-                    "dimensions that stay": f"{100 * found['stays'][here & ~whole].mean():.0f} %",
-                    "the block stays": "yes" if found["stays"][here & whole].item() else "no",
+                    "gate around it": f"{arrays['score'][here & whole].item():.3f}",
+                    "mean gate within": f"{arrays['score'][here & ~whole].mean():.3f}",
+                    "dimensions that stay": f"{100 * arrays['stays'][here & ~whole].mean():.0f} %",
+                    "the block stays": "yes" if arrays["stays"][here & whole].item() else "no",
                 }
             )
     return pd.DataFrame(rows)
@@ -383,17 +385,17 @@ def says(profile: str) -> str:
 
 
 def _says_accuracy(profile: str) -> list[str]:
-    frame, control, found = accuracies(profile), unpruned(profile), []
+    frame, control, sentences = accuracies(profile), unpruned(profile), []
     for dataset in control:
         rows = frame[(frame["dataset"] == dataset) & (frame["row"] == "vtp")]
         parts = [f"{row.tuned - control[dataset]:+.2f} at r = {row.r}" for row in rows.itertuples()]
         if parts:
-            found.append(
+            sentences.append(
                 f"{title(dataset)}: cut by gates and fine-tuned, against the control that trained "
                 f"as long, {' and '.join(parts)} points; the papers print "
                 f"{_published(dataset, profile)} against vanilla."
             )
-    return found
+    return sentences
 
 
 def _published(dataset: str, profile: str) -> str:
@@ -404,16 +406,16 @@ def _published(dataset: str, profile: str) -> str:
 
 
 def _says_scores(profile: str) -> list[str]:
-    frame, found = accuracies(profile), []
+    frame, sentences = accuracies(profile), []
     for dataset in dict.fromkeys(frame["dataset"]):
         rows = frame[(frame["dataset"] == dataset) & (frame["r"] == 0.2)].set_index("row")
         before = ", ".join(f"{ROWS[row]} {each:.1f}" for row, each in rows["cut"].items())
         spread = rows["tuned"].max() - rows["tuned"].min()
-        found.append(
+        sentences.append(
             f"{title(dataset)}, r = 0.2, before fine-tuning, %: {before}. After it all lie within "
             f"{spread:.2f} points."
         )
-    return found
+    return sentences
 
 
 def _says_gates(profile: str) -> list[str]:

@@ -132,10 +132,10 @@ def compared_beneath(profile: str, which: int) -> pd.DataFrame:
     return _with_differences(beneath(profile, which), found)
 
 
-def _with_differences(frame: pd.DataFrame, found: pd.DataFrame) -> pd.DataFrame:
-    found = found.set_index("first")
+def _with_differences(frame: pd.DataFrame, tested: pd.DataFrame) -> pd.DataFrame:
+    tested = tested.set_index("first")
     frame = frame.assign(
-        **{name: frame["key"].map(found[column]) for column, name in SIGNIFICANCE.items()}
+        **{name: frame["key"].map(tested[column]) for column, name in SIGNIFICANCE.items()}
     )
     order = [name for name in frame if name != "note"]  # the note is long: last
     return frame[[*order, "note"]]
@@ -230,8 +230,8 @@ def trained_again(evidence: Evidence, dataset: str) -> list[Record]:
 
 
 def _what_is_missing(evidence: Evidence, dataset: str, method: Method) -> list[str]:
-    found = evidence.attempts(dataset, method.key)
-    absent = [seed for seed, record in found.items() if record is None]
+    attempts = evidence.attempts(dataset, method.key)
+    absent = [seed for seed, record in attempts.items() if record is None]
     damages = {seed: study.damage(evidence.cell(dataset, method.key, seed)) for seed in absent}
     damaged = [
         f"the record of seed {seed} is damaged: {damage}"
@@ -240,11 +240,11 @@ def _what_is_missing(evidence: Evidence, dataset: str, method: Method) -> list[s
     ]
     if damaged:
         return damaged
-    failed = {seed: record for seed, record in found.items() if record and record.status != "done"}
-    if len(absent) == len(found):
+    failed = {s: each for s, each in attempts.items() if each and each.status != "done"}
+    if len(absent) == len(attempts):
         reason = not_installed(method)
         return [f"not run: {reason}" if reason else "not measured on this profile"]
-    if len(found) == 1:
+    if len(attempts) == 1:
         return [f"failed: {record.error}" for record in failed.values()]
     notes = [f"seed {seed} failed: {record.error}" for seed, record in failed.items()]
     if absent:
@@ -344,16 +344,16 @@ def intervals(profile: str, which: int) -> dict[str, tuple[float, float]]:
 
     Rows that are not measured are left out.
     """
-    evidence, found = Evidence(profile), {}
+    evidence, limits = Evidence(profile), {}
     dataset = evidence.dataset(which)
     for method in METHODS:
         done = list(evidence.records(dataset, method.key).values())
         if len(done) == 1:
-            found[method.key] = (100 * done[0].accuracy_low, 100 * done[0].accuracy_high)
+            limits[method.key] = (100 * done[0].accuracy_low, 100 * done[0].accuracy_high)
         elif done:
             mean, std = mean_and_std(done)
-            found[method.key] = (mean - std, mean + std)
-    return found
+            limits[method.key] = (mean - std, mean + std)
+    return limits
 
 
 def significance_caption(profile: str, which: int) -> str:
