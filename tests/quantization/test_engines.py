@@ -399,7 +399,7 @@ def test_the_float_engine_and_the_four_bit_kernels_flip_no_prediction(in_smoke):
 
 
 def test_a_cell_is_stale_when_its_engine_changed(in_smoke, monkeypatch):
-    known = study.version
+    known = staleness.version
     monkeypatch.setattr(staleness, "version", lambda n: "0.1" if n == "onnxruntime" else known(n))
     assert study.why_not(cell("onnx")) == "onnxruntime changed"
     assert study.why_not(cell("vanilla")) is None

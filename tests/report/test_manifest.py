@@ -4,9 +4,15 @@ import json
 
 import pytest
 
-from vitstudy import study
+from vitstudy import methods, study
 from vitstudy.errors import UserError
 from vitstudy.report import manifest
+
+
+def wanted(profile: str) -> list[study.Cell]:
+    """The cells that a profile says are not measured where it has none."""
+    cells = study.cells(profile, not_installed=True)
+    return [cell for cell in cells if methods.get(cell.method).tier != "survey"]
 
 
 def test_a_manifest_sums_what_the_records_say(add, home):
@@ -21,7 +27,7 @@ def test_a_manifest_sums_what_the_records_say(add, home):
     assert set(found["cells"]) == {"cifar10/vanilla/seed0", "cifar10/dynamic/seed0"}
     assert found["cells"]["cifar10/dynamic/seed0"]["energy_joules"] == {"package-0": 5.0}
     assert "energy_joules" not in found["cells"]["cifar10/vanilla/seed0"]
-    cells = {str(cell) for cell in study.cells("cifar-cpu", not_installed=True)}
+    cells = {str(cell) for cell in wanted("cifar-cpu")}
     assert set(found["not_measured"]) == cells - {
         "cifar-cpu/cifar10/vanilla/seed0",
         "cifar-cpu/cifar10/dynamic/seed0",
@@ -51,7 +57,15 @@ def test_energy_that_no_counter_gave_is_said_not_guessed(add):
 def test_a_profile_without_records_has_a_manifest_of_nothing(home):
     found = manifest.manifest("cifar")
     assert found["cells"] == {} and found["seconds"] == 0 and found["first"] is None
-    assert len(found["not_measured"]) == len(study.cells("cifar", not_installed=True))
+    assert len(found["not_measured"]) == len(wanted("cifar"))
+
+
+def test_a_surveyed_method_counts_once_it_is_measured(add):
+    before = manifest.manifest("cifar-cpu")["not_measured"]
+    assert not [name for name in before if "hydra" in name]
+    add("cifar-cpu", "cifar10", "hydra", seconds=1.0)
+    found = manifest.manifest("cifar-cpu")
+    assert list(found["cells"]) == ["cifar10/hydra/seed0"] and found["not_measured"] == before
 
 
 def test_it_is_written_as_json(add, home):

@@ -152,13 +152,14 @@ def _profile_table(summary: dict) -> list[str]:
             times = [run["seconds"] for run in summary["runs"]]
             shortest, longest = _duration(min(times)), _duration(max(times))
             span = shortest if shortest == longest else f"{shortest} to {longest}"
-            took, count = f"{span}, the whole run", summary["runs"][0]["cells"]
+            took, count, total = f"{span}, the whole run", summary["runs"][0]["cells"], len(cells)
         else:
             made = manifest.manifest(name)
-            count = len(cells) - len(made["not_measured"])
-            elapsed, total = (_duration(made[name]) for name in ("elapsed_seconds", "seconds"))
-            took = f"{elapsed}; {total}, sum of the cells" if count else "not measured"
-        rows.append((f"`{name}`", known.title, known.machine, took, f"{count} of {len(cells)}"))
+            count = sum(str(cell).removeprefix(f"{name}/") in made["cells"] for cell in cells)
+            total = count + len(made["not_measured"])
+            elapsed, summed = (_duration(made[name]) for name in ("elapsed_seconds", "seconds"))
+            took = f"{elapsed}; {summed}, sum of the cells" if count else "not measured"
+        rows.append((f"`{name}`", known.title, known.machine, took, f"{count} of {total}"))
     words = ("Profile", "What", "Machine")
     return markdown((*words, "Time", "Cells measured"), rows, words)
 
