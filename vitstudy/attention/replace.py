@@ -5,7 +5,7 @@ dataclass, a `Mechanism`: its fields are the settings, `attend` is the arithmeti
 costs. `replace` puts it into every block of a ViT, whose weights stay as they are; `compress` makes
 a row of the study from that, as a drop-in or fine-tuned.
 
-The dataclass is named in a row's options and in a model's file as `package.module:Class`.
+The dataclass is named in a row's settings and in a model's file as `package.module:Class`.
 """
 
 from __future__ import annotations
@@ -24,11 +24,10 @@ from timm.models.vision_transformer import Attention, VisionTransformer
 from torch import Tensor, nn
 
 from vitstudy import finetuning, models
+from vitstudy.attention.configs import Replacement
+from vitstudy.configs import FineTuned
 from vitstudy.context import Context
 from vitstudy.errors import UserError
-
-TRAINING = ("steps", "rate")
-"""Options of a row that say how it is fine-tuned; the others are settings of its mechanism."""
 
 
 @dataclass(frozen=True)
@@ -230,10 +229,11 @@ def rebuild(model: VisionTransformer, attention: str, **settings) -> VisionTrans
     return replace(model, named(attention, **settings))
 
 
-def compress(context: Context) -> nn.Module:
+def compress(context: Context[Replacement]) -> nn.Module:
     """The first parent with another attention, as a drop-in (`steps` 0) or then fine-tuned."""
-    settings = {name: v for name, v in context.options.items() if name not in TRAINING}
-    return tuned(context, replaced(context, __name__, **settings))
+    config = context.config
+    model = replaced(context, __name__, attention=config.attention, **config.settings)
+    return tuned(context, model)
 
 
 def replaced(context: Context, module: str, **settings) -> VisionTransformer:
@@ -245,8 +245,8 @@ def replaced(context: Context, module: str, **settings) -> VisionTransformer:
     return model
 
 
-def tuned(context: Context, model: VisionTransformer) -> nn.Module:
-    """`model` on the CPU, fine-tuned where the options name steps."""
-    if context.options["steps"]:
+def tuned(context: Context[FineTuned], model: VisionTransformer) -> nn.Module:
+    """`model` on the CPU, fine-tuned where the settings name steps."""
+    if context.config.steps:
         context.fit(model, finetuning.recipe(context))
     return model.cpu()
