@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
 from torch import Tensor, nn
 
@@ -42,7 +42,7 @@ class Context(Generic[Settings]):
     training_seconds: float = 0.0
 
     @property
-    def preprocessing(self) -> dict:
+    def preprocessing(self) -> dict[str, Any]:
         """What a file says of the images that its model takes: `data.preprocessing`."""
         return preprocessing(self.data.spec.name, self.profile.architecture.image_size)
 

@@ -120,7 +120,7 @@ def pack_tensors(
     tensors: Mapping[str, Tensor],
     widths: Mapping[str, tuple[int | Tensor, int]],
     lowest_bits: int | None = None,
-) -> tuple[dict[str, Tensor], dict[str, dict]]:
+) -> tuple[dict[str, Tensor], dict[str, dict[str, Any]]]:
     """Pack the tensors named in `widths`, leave the others, and describe what was packed.
 
     widths: name -> (bits, lowest): the width as in `pack` and the number that code 0 stands for.
@@ -150,7 +150,9 @@ def pack_tensors(
     return packed, layout
 
 
-def unpack_tensors(packed: Mapping[str, Tensor], layout: Mapping[str, dict]) -> dict[str, Tensor]:
+def unpack_tensors(
+    packed: Mapping[str, Tensor], layout: Mapping[str, dict[str, Any]]
+) -> dict[str, Tensor]:
     """The tensors that `pack_tensors` took: int32 where packed, untouched elsewhere.
 
     The widths a group come back as `<name>.bits`. Raises ValueError, naming the tensor, where the

@@ -12,7 +12,9 @@ from vitstudy.methods.references import YU, ZHU
 from vitstudy.pruning.configs import Cut, Gates, Skip, Tune
 
 
-def _gates(key: str, title: str, beneath: str, tier: str, gate_range: float | None, note: str):
+def _gates(
+    key: str, title: str, beneath: str, tier: str, gate_range: float | None, note: str
+) -> Method:
     return Method(
         key=key,
         title=f"{title}, nothing cut",
@@ -27,7 +29,9 @@ def _gates(key: str, title: str, beneath: str, tier: str, gate_range: float | No
     )
 
 
-def _cut(key: str, title: str, reference: str, parent: str, config: Cut, tier: str, note: str):
+def _cut(
+    key: str, title: str, reference: str, parent: str, config: Cut, tier: str, note: str
+) -> Method:
     """The row `key` as the cut of `parent` leaves it, before the fine-tuning."""
     return Method(
         key=f"{key}-r{config.r}-cut",

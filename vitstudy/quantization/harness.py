@@ -152,7 +152,7 @@ def calibrate(model: nn.Module, images: Tensor, batch_size: int = 64) -> None:
     for phase in dict.fromkeys(phase for grid in grids.values() for phase in grid.phases):
         for name, grid in grids.items():
             grid.phase, grid.name = phase, name
-        for batch in images.split(batch_size):
+        for batch in torch.split(images, batch_size):
             model(batch)
     for grid in grids.values():
         grid.settle()
@@ -207,7 +207,8 @@ class QuantLinear(WeightLayer):
 
     def forward(self, x: Tensor) -> Tensor:
         y = F.linear(self.input_quantizer(x), self.real_weight(), self.bias)
-        return self.output_quantizer(y)
+        rounded: Tensor = self.output_quantizer(y)
+        return rounded
 
 
 class QuantConv2d(WeightLayer):
@@ -224,7 +225,8 @@ class QuantConv2d(WeightLayer):
 
     def forward(self, x: Tensor) -> Tensor:
         y = F.conv2d(self.input_quantizer(x), self.real_weight(), self.bias, *self.geometry)
-        return self.output_quantizer(y)
+        rounded: Tensor = self.output_quantizer(y)
+        return rounded
 
 
 class QuantAttention(nn.Module, QuantizedLayer):
@@ -234,6 +236,10 @@ class QuantAttention(nn.Module, QuantizedLayer):
     """
 
     operands: ClassVar[tuple[str, ...]] = ("query", "key", "map", "value")
+    query_quantizer: nn.Module
+    key_quantizer: nn.Module
+    map_quantizer: nn.Module
+    value_quantizer: nn.Module
 
     def __init__(
         self, attention: Attention, qkv: nn.Module, proj: nn.Module, grids: dict[str, nn.Module]
@@ -288,9 +294,10 @@ class Frame:
 
     def attention(self, name: str, layer: Attention) -> nn.Module:
         """The quantized form of timm's plain attention, its own layers included."""
-        projections = (self.linear(f"{name}.{part}", getattr(layer, part)) for part in PROJECTIONS)
+        qkv = self.linear(f"{name}.qkv", layer.qkv)
+        proj = self.linear(f"{name}.proj", layer.proj)
         grids = {operand: self.grid(operand) for operand in QuantAttention.operands}
-        return QuantAttention(layer, *projections, grids)
+        return QuantAttention(layer, qkv, proj, grids)
 
     def other(self, name: str, layer: nn.Module) -> nn.Module | None:
         """The quantized form of any other layer; None leaves it in float."""
@@ -320,9 +327,6 @@ class Frame:
             for name, module in attentions(model).items()
             if not isinstance(module, QuantAttention)
         ]
-
-
-PROJECTIONS = ("qkv", "proj")
 
 
 @torch.no_grad()
