@@ -84,12 +84,13 @@ def show(figure: Figure, profile: Profile | str, name: str, alt: str) -> None:
 
     What belongs to no profile names its folder.
     """
-    style.save(figure, profile if isinstance(profile, str) else profile.name, name)
-    _display(figure, alt)
+    path = style.save(figure, profile if isinstance(profile, str) else profile.name, name)
+    _display(figure, alt, path.read_bytes())
 
 
-def _display(figure: Figure, alt: str) -> None:
-    png = base64.b64encode(_of_256_colours(style.render(figure, "png"))).decode()
+def _display(figure: Figure, alt: str, rendered: bytes | None = None) -> None:
+    """Show `figure`, of which the PNG may be at hand already."""
+    png = base64.b64encode(_of_256_colours(rendered or style.render(figure, "png"))).decode()
     width = round(100 * figure.get_figwidth())
     # Shown at half the pixels that it has, so that it is sharp on fine screens.
     display(

@@ -153,6 +153,7 @@ class Comparison:
             record = evidence.record(dataset, cell.method, cell.seed)
             self.shared |= record.accuracy_interval != "wilson"
         self._resampled = None
+        self._told: dict[tuple, Difference | str] = {}
 
     def difference(
         self, first: str, second: str, seeds: Iterable[int] | None = None
@@ -162,6 +163,12 @@ class Comparison:
         Of `seeds` alone, where they are given.
         """
         seeds = [s for s in self._seeds(first, second) if seeds is None or s in seeds]
+        asked = (first, second, *seeds)
+        if asked not in self._told:  # tables, figures and sentences ask for the same ones
+            self._told[asked] = self._difference(first, second, seeds)
+        return self._told[asked]
+
+    def _difference(self, first: str, second: str, seeds: list[int]) -> Difference | str:
         if not seeds:
             absent = [key for key in (first, second) if not self._seeds(key)]
             return f"no predictions of {' and '.join(absent) or f'one seed of {first}, {second}'}"
@@ -248,10 +255,10 @@ def _cells(evidence: Evidence, dataset: str) -> list[Cell]:
 def comparison(profile: str, dataset: str) -> Comparison:
     """The comparison of a profile's rows on `dataset`; kept while the predictions are the same."""
     evidence = Evidence(profile)
+    folder = files.results(profile) / "records" / dataset
     state = [
         (str(path), (stat := path.stat()).st_mtime_ns, stat.st_size)
-        for cell in _cells(evidence, dataset)
-        for path in (cell.predictions_path, cell.record_path)
+        for path in sorted(folder.glob("*/seed*.*"))
     ]
     return _kept(evidence, dataset, evidence.known, str(files.root()), tuple(state))
 
