@@ -91,7 +91,7 @@ def errors(frame: pd.DataFrame, layers: list[int]) -> Figure:
             here = frame[(frame["data set"] == title) & (frame["layer"] == layer)]
             for place, (label, part) in enumerate(here.groupby("inverse", sort=False)):
                 some = part[part["error"] > 1e-5]  # at m = n there is none, which no log axis shows
-                look = MARKERS[place] + LINES[place % len(LINES)]
+                look = MARKERS[place % len(MARKERS)] + LINES[place % len(LINES)]
                 colour = style.GREY if label == nystrom.BEST else style.PALETTE[place]
                 axes.plot(
                     some["landmarks"], 100 * some["error"], look, ms=3.5, color=colour, label=label
@@ -190,10 +190,10 @@ def scaling(frame: pd.DataFrame, marks: list[int]) -> Figure:
             axes.plot(
                 part["tokens"],
                 part[column],
-                MARKERS[place] + LINES[place % len(LINES)],
+                MARKERS[place % len(MARKERS)] + LINES[place % len(LINES)],
                 ms=4,
-                color=style.PALETTE[place],
-                label=NAMES.get(name, name.replace("nystrom-m", "landmarks: ")),
+                color=style.PALETTE[place % len(style.PALETTE)],
+                label=NAMES.get(name) or nystrom.attention_name(name, "landmarks: "),
             )
         for mark in marks:
             axes.axvline(mark, color=style.GREY, lw=0.8, zorder=0)
