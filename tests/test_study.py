@@ -231,7 +231,7 @@ def test_a_changed_source_that_vanilla_is_made_by_recomputes_what_follows(
 
 
 @pytest.mark.parametrize(
-    "name", ["cli.py", "speed.py", "report/tables.py", "methods.py", "graph.py"]
+    "name", ["cli.py", "speed.py", "report/tables.py", "methods/papers.py", "graph.py"]
 )
 def test_a_changed_source_that_no_cell_is_made_by_recomputes_nothing(
     in_smoke, package, changed, name

@@ -4,27 +4,36 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Generic, TypeVar
 
 from torch import Tensor, nn
 
 from vitstudy import models, training
+from vitstudy.configs import Config
 from vitstudy.data import Dataset, Split, preprocessing
 from vitstudy.profiles import EVALUATION_BATCH, Profile, Recipe
 
+Settings = TypeVar("Settings", bound=Config)
+
 
 @dataclass
-class Context:
+class Context(Generic[Settings]):
+    """What `compress(context)` is given to make a model of, and where it notes what it did."""
+
     profile: Profile
     data: Dataset
     seed: int
     name: str
     """The cell's, for progress and messages."""
-    options: dict
+    config: Settings
+    """The settings of the cell's method."""
     artifacts: dict[str, Path]
     """The files of the methods that this one starts from, by key, the method's own first."""
     checkpoints: Path
     """A folder that is emptied once the artifact is safe."""
     device: str | None = None
+    loss: training.Loss | None = None
+    """What `fit` minimises where a method gives no loss; None for the labels' cross-entropy."""
     layers_touched: list[str] = field(default_factory=list)
     layers_skipped: list[dict[str, str]] = field(default_factory=list)
     stages: int = 0
@@ -54,7 +63,7 @@ class Context:
             image_size=self.profile.architecture.image_size,
             # A method may train several times: a stage that was finished goes on from its end.
             checkpoint=self.checkpoints / f"stage{self.stages}.pt",
-            loss=loss,
+            loss=loss or self.loss,
         )
         self.stages += 1
         self.steps += took["steps"]

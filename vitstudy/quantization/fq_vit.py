@@ -22,6 +22,7 @@ from vitstudy import models
 from vitstudy.context import Context
 from vitstudy.errors import UserError
 from vitstudy.quantization import calibration, figure1
+from vitstudy.quantization.configs import FQViT
 from vitstudy.quantization.fq_vit_layers import (
     ActivationQuantizer,
     Options,
@@ -261,16 +262,15 @@ def unpack(tensors: dict[str, Tensor], description: dict) -> nn.Module:
 # -- the row of the study -------------------------------------------------------------------------
 
 
-def _options(context: Context) -> Options:
-    """The cell's options less those that say on what images, which are not the quantizer's."""
-    others = ("calibration_images", "calibration_draws")
-    return Options(**{key: each for key, each in context.options.items() if key not in others})
+def _options(config: FQViT) -> Options:
+    """The settings less those that say on what images, which are not the quantizer's."""
+    return Options(config.bits, config.attention_bits, config.power_of_two, config.log_int_softmax)
 
 
-def compress(context: Context) -> nn.Module:
+def compress(context: Context[FQViT]) -> nn.Module:
     """Quantize the baseline, calibrated on the calibration split alone; nothing is trained."""
-    options = _options(context)
-    images = calibration_images(context, context.options["calibration_images"])
+    options = _options(context.config)
+    images = calibration_images(context, context.config.calibration_images)
     dense = context.model().to(Accelerator().device)
     model, skipped = quantize_model(dense, images, options)
     changed = (QuantLayerNorm, WeightLayer, QuantAttention)
@@ -287,20 +287,20 @@ def compress(context: Context) -> nn.Module:
     return model
 
 
-def analyse(context: Context, model: nn.Module) -> dict[str, np.ndarray]:
+def analyse(context: Context[FQViT], model: nn.Module) -> dict[str, np.ndarray]:
     """What notebook 02 asks of the weights: how near the model is to its baseline on validation.
 
     And `norm_scale__<layer>`, the scales of each LayerNorm's input: (D,) with power-of-two factors,
-    else (). Where the options say how many `calibration_draws`, as the row itself does, also how
+    else (). Where the settings say how many `calibration_draws`, as the row itself does, also how
     near it is after calibration on fewer images, and what the papers' Figure 1 draws.
     """
-    dense, options = context.model(), _options(context)
+    dense, options = context.model(), _options(context.config)
     logits = context.evaluate(dense, context.data.validation)
     found = calibration.on_validation(context, logits, model)
     for name, module in model.named_modules():
         if isinstance(module, QuantLayerNorm):
             found[f"norm_scale__{name}"] = module.input_quantizer.scale.cpu().numpy()
-    if draws := context.options.get("calibration_draws"):
+    if draws := context.config.calibration_draws:
 
         def quantized(images: Tensor) -> nn.Module:
             return quantize_model(dense, images, options)[0]

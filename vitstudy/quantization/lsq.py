@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from vitstudy import finetuning, models
 from vitstudy.context import Context
 from vitstudy.errors import UserError
+from vitstudy.quantization.configs import LSQ
 from vitstudy.quantization.layers import (
     NEVER_CALLED,
     Quantized,
@@ -382,31 +383,31 @@ FIRST_BATCH = 64
 """Calibration images that the steps of activations start from."""
 
 
-def compress(context: Context) -> nn.Module:
+def compress(context: Context[LSQ]) -> nn.Module:
     """Fine-tune the baseline with learned steps; with `steps` 0 it is only rounded, a control.
 
     `step_range` is how far a step can go in the training, as a share of its first value.
     """
-    options = context.options
+    config = context.config
     model, skipped = prepare(
         context.model(),
-        options["weight_bits"],
-        options["activation_bits"],
-        first_last_bits=options["first_last_bits"],
+        config.weight_bits,
+        config.activation_bits,
+        first_last_bits=config.first_last_bits,
         images=calibration_images(context, FIRST_BATCH),
-        start=options["start"],
+        start=config.start,
     )
     for name in model.lsq:
         context.touched(name)
     note_skipped(context, model, skipped)
-    if options["steps"]:
+    if config.steps:
         recipe = finetuning.recipe(context)
-        set_step_rate(model, finetuning.rate_to_travel(options["step_range"], recipe))
+        set_step_rate(model, finetuning.rate_to_travel(config.step_range, recipe))
         context.fit(model, recipe)
     return model.cpu()
 
 
-def analyse(context: Context, model: nn.Module) -> dict[str, np.ndarray]:
+def analyse(context: Context[LSQ], model: nn.Module) -> dict[str, np.ndarray]:
     """Of each quantized layer, in the model's order, what its weights' step has come to; all (L,).
 
     `layers`, the names; `step`, over the step that it started from; `clipped`, the share of the
@@ -417,7 +418,7 @@ def analyse(context: Context, model: nn.Module) -> dict[str, np.ndarray]:
     for name, layer in model.named_modules():
         if name in model.lsq:
             width, weight = layer.weight_bits, dense[name].weight.detach()
-            start = initial_step(weight, width, signed=True, start=context.options["start"])
+            start = initial_step(weight, width, signed=True, start=context.config.start)
             codes = layer.codes()
             outermost = sum(codes == end for end in quantization_range(width, signed=True))
             found["layers"].append(name)

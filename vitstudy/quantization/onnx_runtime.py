@@ -36,6 +36,7 @@ from torch import Tensor, nn
 from vitstudy import measure
 from vitstudy.context import Context
 from vitstudy.errors import UserError
+from vitstudy.quantization.configs import OnnxRuntime
 from vitstudy.quantization.layers import copy_of_float_model, fold_batch_norm
 
 OPSET = 21
@@ -390,9 +391,9 @@ def note_layers(context: Context, model: nn.Module, touched: list[str], reason: 
             context.skipped(name or "(model)", type(module).__name__, reason)
 
 
-def compress(context: Context) -> OnnxModel:
+def compress(context: Context[OnnxRuntime]) -> OnnxModel:
     """Export the baseline; with `weight_bits` 8 quantize the file. Nothing is trained."""
-    if context.options["weight_bits"] == 32:
+    if context.config.weight_bits == 32:
         model = context.model("vanilla")
         note_layers(context, model, [], "float32 throughout: the control")
         return run(labelled(export(model), context.preprocessing), model)

@@ -195,7 +195,7 @@ def _compute(cell: Cell, parents: dict[str, str]) -> Record:
         data=data.load(cell.dataset, profile.limit),
         seed=cell.seed,
         name=str(cell),
-        options=method.options,
+        config=method.config,
         artifacts={parent.method: parent.artifact_path for parent in cell.parents()},
         checkpoints=cell.checkpoints,
         device=method.device,
