@@ -13,8 +13,8 @@ from torch import nn
 from vitstudy import measure, models
 from vitstudy.configs import Narrower, SameBytes
 from vitstudy.context import Context
+from vitstudy.packing import payload_size
 from vitstudy.profiles import Architecture
-from vitstudy.quantization.packing import payload_size
 
 
 def narrowed(architecture: Architecture, width: int) -> Architecture:

@@ -17,8 +17,8 @@ from vitstudy import data, files, finetuning, measure, methods, models, profiles
 from vitstudy.configs import FineTuned
 from vitstudy.context import Context
 from vitstudy.errors import UserError
+from vitstudy.packing import payload_size
 from vitstudy.quantization import diffq, fq_vit, lsq
-from vitstudy.quantization.packing import payload_size
 from vitstudy.report import sweep, tables
 from vitstudy.study import Cell
 

@@ -18,12 +18,12 @@ from torch import Tensor, nn
 from torch.func import functional_call
 from torch.nn import functional as F
 
-from vitstudy import finetuning, models, small
+from vitstudy import finetuning, small
 from vitstudy.context import Context
+from vitstudy.packing import Codes, pack_model, unpack_model
 from vitstudy.quantization import configs
 from vitstudy.quantization.configs import NarrowDiffQ, PseudoNoise
 from vitstudy.quantization.layers import copy_of_float_model, note_skipped
-from vitstudy.quantization.packing import pack_tensors, unpack_tensors
 
 LEAST_BITS, MOST_BITS = 1, 15  # of true quantization
 NOISES = ("uniform", "gaussian", "none")
@@ -251,12 +251,10 @@ def _restore(quantized: tuple[Tensor, Tensor, Tensor], shape: torch.Size) -> Ten
 
 def pack(model: nn.Module) -> tuple[dict[str, Tensor], dict]:
     """The tensors of a model that `DiffQ.quantized` made, packed, and what `unpack` needs."""
-    tensors, widths = dict(model.state_dict()), {}
-    for name, (levels, bits, bounds) in model.diffq.items():
-        tensors[name], tensors[f"{name}.range"] = levels, bounds
-        widths[name] = (bits, 0)
-    packed, layout = pack_tensors(tensors, widths, lowest_bits=model.diffq_min_bits)
-    return packed, {**models.described(model), "packed": layout, "min_bits": model.diffq_min_bits}
+    least = model.diffq_min_bits
+    codes = {name: Codes(levels, bits) for name, (levels, bits, _) in model.diffq.items()}
+    ranges = {f"{name}.range": bounds for name, (*_, bounds) in model.diffq.items()}
+    return pack_model(model, codes, added=ranges, lowest_bits=least, min_bits=least)
 
 
 def unpack(tensors: dict[str, Tensor], description: dict) -> nn.Module:
@@ -264,16 +262,17 @@ def unpack(tensors: dict[str, Tensor], description: dict) -> nn.Module:
 
     Where the tensors and the description do not make one, `models.load` says so in one line.
     """
-    tensors = unpack_tensors(tensors, description["packed"])
-    model = models.skeleton(description)
-    model.diffq = {}
-    for name in description["packed"]:
+
+    def convert(model: nn.Module) -> None:
+        model.diffq, model.diffq_min_bits = {}, description["min_bits"]
+        model.quantized_by = "DiffQ"
+
+    def restore(model: nn.Module, name: str, tensors: dict[str, Tensor]) -> Tensor:
         bits, bounds = tensors.pop(f"{name}.bits"), tensors.pop(f"{name}.range")
         model.diffq[name] = (tensors[name], bits, bounds)
-        tensors[name] = _restore(model.diffq[name], model.get_parameter(name).shape)
-    model.load_state_dict(tensors)
-    model.diffq_min_bits, model.quantized_by = description["min_bits"], "DiffQ"
-    return model.eval()
+        return _restore(model.diffq[name], model.get_parameter(name).shape)
+
+    return unpack_model(tensors, description, convert, restore)
 
 
 def mean_bits(model: nn.Module) -> float:

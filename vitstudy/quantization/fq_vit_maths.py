@@ -10,19 +10,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from vitstudy.quantization.uniform import quantization_range
-
-
-def affine_range(low: Tensor, high: Tensor, bits: int, signed: bool = False) -> tuple[Tensor, ...]:
-    """Scale and zero point of one grid over all channels' ranges, (), ().
-
-    The range is stretched to hold zero. Where it does not, the paper's clip of the zero point
-    leaves every value outside the grid; where it does, nothing changes.
-    """
-    q_min, q_max = quantization_range(bits, signed)
-    low, high = low.min().clamp(max=0), high.max().clamp(min=0)
-    scale = ((high - low) / (q_max - q_min)).clamp(min=torch.finfo(low.dtype).eps)
-    return scale, (q_min - torch.round(low / scale)).clamp(q_min, q_max)
+from vitstudy.quantization.uniform import affine_range, quantization_range
 
 
 def power_of_two_factors(

@@ -15,9 +15,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from vitstudy import finetuning, models
+from vitstudy import finetuning
 from vitstudy.context import Context
 from vitstudy.errors import UserError
+from vitstudy.packing import Codes, pack_model, unpack_model
 from vitstudy.quantization.configs import LSQ
 from vitstudy.quantization.layers import (
     NEVER_CALLED,
@@ -30,7 +31,6 @@ from vitstudy.quantization.layers import (
     note_skipped,
     replace_layers,
 )
-from vitstudy.quantization.packing import pack_tensors, unpack_tensors
 from vitstudy.quantization.uniform import IDENTITY_BITS, check_bits, quantization_range
 
 # -- the mathematics ------------------------------------------------------------------------------
@@ -346,14 +346,12 @@ def set_step_rate(model: nn.Module, rate: float) -> None:
 
 def pack(model: nn.Module) -> tuple[dict[str, Tensor], dict]:
     """The tensors of a model that `prepare` made, weights packed, and what `unpack` needs."""
-    tensors, widths = dict(model.state_dict()), {}
+    codes = {}
     for name, module in model.named_modules():
         if isinstance(module, _LsqLayer) and module.weight_bits != IDENTITY_BITS:
-            tensors[f"{name}.weight"] = module.codes()
             q_min = quantization_range(module.weight_bits, signed=True)[0]
-            widths[f"{name}.weight"] = (module.weight_bits, q_min)
-    packed, layout = pack_tensors(tensors, widths)
-    return packed, {**models.described(model), "lsq": model.lsq, "packed": layout}
+            codes[f"{name}.weight"] = Codes(module.codes(), module.weight_bits, q_min)
+    return pack_model(model, codes, lsq=model.lsq)
 
 
 def unpack(tensors: dict[str, Tensor], description: dict) -> nn.Module:
@@ -362,19 +360,20 @@ def unpack(tensors: dict[str, Tensor], description: dict) -> nn.Module:
 
     Where the tensors and the description do not make one, `models.load` says so in one line.
     """
-    tensors = unpack_tensors(tensors, description["packed"])
-    for name in description["packed"]:
-        step = tensors[f"{name}_start"] * tensors[f"{name}_ratio"].abs()
-        tensors[name] = tensors[name] * step
-    model, widths = models.skeleton(description), description["lsq"]
+    widths = description["lsq"]
 
-    def convert(name: str, module: nn.Module) -> nn.Module | None:
+    def layer(name: str, module: nn.Module) -> nn.Module | None:
         return _convert(module, *widths[name], name) if name in widths else None
 
-    replace_layers(model, convert)
-    model.load_state_dict(tensors)
-    model.lsq = widths
-    return model.eval()
+    def convert(model: nn.Module) -> None:
+        replace_layers(model, layer)
+        model.lsq = widths
+
+    def restore(model: nn.Module, name: str, tensors: dict[str, Tensor]) -> Tensor:
+        step = tensors[f"{name}_start"] * tensors[f"{name}_ratio"].abs()
+        return tensors[name] * step
+
+    return unpack_model(tensors, description, convert, restore)
 
 
 # -- the rows of the study ------------------------------------------------------------------------

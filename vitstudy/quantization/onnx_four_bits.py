@@ -18,11 +18,11 @@ from torch import Tensor, nn
 
 from vitstudy import models
 from vitstudy.context import Context
+from vitstudy.packing import pack as pack_bits
 from vitstudy.quantization import lsq, onnx_runtime
 from vitstudy.quantization.configs import OnnxFourBits
 from vitstudy.quantization.layers import fold_batch_norm
 from vitstudy.quantization.onnx_runtime import engine
-from vitstudy.quantization.packing import pack as pack_bits
 
 BITS, ZERO_POINT = 4, 8
 DOMAIN = "com.microsoft"  # of ONNX Runtime's own operators
