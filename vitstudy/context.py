@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from vitstudy import models, training
 from vitstudy.data import Dataset, Split, preprocessing
 from vitstudy.profiles import EVALUATION_BATCH, Profile, Recipe
+from vitstudy.structure import Like
 
 
 @dataclass
@@ -25,6 +26,8 @@ class Context:
     checkpoints: Path
     """A folder that is emptied once the artifact is safe."""
     device: str | None = None
+    likes: tuple[Like, ...] = ()
+    """Structures of the networks in those files that are a user's own."""
     layers_touched: list[str] = field(default_factory=list)
     layers_skipped: list[dict[str, str]] = field(default_factory=list)
     stages: int = 0
@@ -39,7 +42,14 @@ class Context:
 
     def model(self, key: str | None = None) -> nn.Module:
         """A fresh copy of the parent `key`, by default the first, as its file has it."""
-        return models.load(self.artifacts[key or next(iter(self.artifacts))])
+        return models.load(self.artifacts[key or next(iter(self.artifacts))], self.likes)
+
+    def checkpoint(self) -> Path | None:
+        """Where the next training is kept until the artifact is safe; None for nowhere.
+
+        A method may train several times: a stage that was finished goes on from its end.
+        """
+        return self.checkpoints / f"stage{self.stages}.pt"
 
     def fit(
         self, model: nn.Module, recipe: Recipe | None = None, loss: training.Loss | None = None
@@ -52,8 +62,7 @@ class Context:
             seed=self.seed,
             name=self.name,
             image_size=self.profile.architecture.image_size,
-            # A method may train several times: a stage that was finished goes on from its end.
-            checkpoint=self.checkpoints / f"stage{self.stages}.pt",
+            checkpoint=self.checkpoint(),
             loss=loss,
         )
         self.stages += 1
