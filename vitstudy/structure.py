@@ -65,7 +65,7 @@ class Like:
         self._network = deepcopy(model, memo)
 
     def build(self) -> nn.Module:
-        """A network of this structure on the CPU; its parameters, now zeros, are to be filled in."""
+        """A network of this structure on the CPU, its parameters zeros that are to be filled in."""
         memo = {id(each): _zeros(each, "cpu") for each in self._network.parameters()}
         return deepcopy(self._network, memo).to("cpu")
 
@@ -190,4 +190,3 @@ def check_sharing(model: nn.Module) -> None:
                     f"{name} and {before} are one parameter: give each layer its own before "
                     "compressing"
                 )
-

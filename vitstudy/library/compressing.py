@@ -110,10 +110,10 @@ def compress(
             images,
             Budget(steps, stream.batch_size if stream else batch_size, learning_rate, seed),
         )
-        workshop.bring(choices.GIVEN, float_model, example)
-        if teacher is not None:
-            workshop.bring(choices.TEACHER, _float_copy(teacher, "the teacher"), example)
         with _one_line(method, type(model).__name__):
+            workshop.bring(choices.GIVEN, float_model, example)
+            if teacher is not None:
+                workshop.bring(choices.TEACHER, _float_copy(teacher, "the teacher"), example)
             return workshop.finished(chosen, float_model, example)
 
 
@@ -200,7 +200,7 @@ def _one_line(method: str, model: str) -> Iterator[None]:
 
 
 def _outputs(model: nn.Module, example: Tensor, what: str) -> Tensor:
-    """What `model` gives for `example`; UserError where that is no tensor or it does not take it."""
+    """What `model` gives for `example`; UserError where it does not take it or gives no tensor."""
     try:
         with torch.inference_mode():
             outputs = model(example)
@@ -260,7 +260,7 @@ class _Workshop:
     files: dict[str, Path] = field(default_factory=dict)
     likes: list[Like] = field(default_factory=list)
     contexts: list[Context] = field(default_factory=list)
-    spec: given.Spec = given.Spec(0, 0)
+    spec: given.Spec | None = None
     image_size: int = 0
 
     def bring(self, key: str, model: nn.Module, example: Tensor) -> None:
@@ -272,6 +272,11 @@ class _Workshop:
         if key == choices.GIVEN:
             self.spec = given.Spec(outputs.shape[-1], example.shape[1])
             self.image_size = example.shape[-1]
+        elif outputs.shape[-1] != self.spec.num_classes:
+            raise UserError(
+                f"the teacher tells {outputs.shape[-1]} classes apart, the model "
+                f"{self.spec.num_classes}: they must be of the same classes"
+            )
         self.files[key] = self.folder / f"{key}.safetensors"
         models.save(model, self.files[key])
 

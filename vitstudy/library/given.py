@@ -154,9 +154,8 @@ class Stream:
 
 
 def _pair(batch: object) -> tuple[Tensor, Tensor]:
-    if not (
-        isinstance(batch, Sequence) and len(batch) == 2 and all(isinstance(x, Tensor) for x in batch)
-    ):
+    is_pair = isinstance(batch, Sequence) and len(batch) == 2
+    if not is_pair or not all(isinstance(each, Tensor) for each in batch):
         raise UserError("train= must give pairs (image, label) of tensors")
     images, labels = batch
     if not images.is_floating_point():
@@ -226,13 +225,17 @@ class Network:
     timm_name: str = "your model"
 
 
+_NO_TEACHER = Teacher(channels=())
+"""Of the study's own making; a user's is given as a model, and computes in float32."""
+
+
 @dataclass(frozen=True)
 class Setting:
     """A user's budget in the place of a profile."""
 
     architecture: Network
     whole: Recipe
-    teacher: Teacher = Teacher(channels=())
+    teacher: Teacher = _NO_TEACHER
     name: str = "your model"
 
     def recipe(self, dataset: str) -> Recipe:
@@ -240,9 +243,7 @@ class Setting:
         return self.whole
 
 
-def example(
-    model: nn.Module, calibrated: Calibration | None, train: Stream | None
-) -> Tensor:
+def example(model: nn.Module, calibrated: Calibration | None, train: Stream | None) -> Tensor:
     """Two inputs (2, ...) for `model`: of the images that are given, or of the size it is made for.
 
     Raises UserError where there are none and the model does not tell its size.
