@@ -23,7 +23,7 @@ def code_cells(notebook) -> list:
 
 
 def test_there_are_notebooks():
-    assert [name[:2] for name in NAMES] == [f"{number:02}" for number in range(11)]
+    assert [name[:2] for name in NAMES] == [f"{number:02}" for number in range(12)]
 
 
 @pytest.mark.parametrize("name", NAMES)
