@@ -20,7 +20,7 @@ def _grid(figure: Figure, rows: int, columns: int, **shared) -> np.ndarray:
 def _plain(axis, ticks) -> None:
     """Those ticks on a logarithmic axis, as plain numbers."""
     axis.set_ticks(list(ticks))
-    axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    axis.set_major_formatter("{x:g}")
     axis.set_minor_formatter(NullFormatter())
 
 
@@ -47,8 +47,7 @@ def spectra(found: dict[str, dict]) -> Figure:
         axes.set_ylim(1e-6, 1.5)
         axes.set(title=title, xlabel="singular value, in order")
     grid[0].set_ylabel("over the largest")
-    handles, labels = grid[0].get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside lower center", ncols=3)
+    style.legend(grid[0], "lower", 3)
     return figure
 
 
@@ -107,8 +106,7 @@ def errors(frame: pd.DataFrame, layers: list[int]) -> Figure:
         row[0].set_ylabel("error, % of ‖S‖")
     for axes in grid[-1]:
         axes.set_xlabel("landmarks $m$")
-    handles, labels = grid[0, 0].get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside lower center", ncols=2)
+    style.legend(grid[0, 0], "lower", 2)
     return figure
 
 
@@ -129,8 +127,7 @@ def residuals(found: dict[str, dict], iterations: int) -> Figure:
         axes.set_yscale("log")
         axes.set(title=title, xlabel="iterations")
     grid[0].set_ylabel("‖AZA − A‖ / ‖A‖; band: layers")
-    handles, labels = grid[0].get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside lower center", ncols=4)
+    style.legend(grid[0], "lower", 4)
     return figure
 
 
@@ -172,8 +169,7 @@ def accuracy(frame: pd.DataFrame) -> Figure:
         )
         axes.yaxis.set_minor_formatter(NullFormatter())
     grid[0].set_ylabel("accuracy against vanilla, points\n(linear between -2 and +2)")
-    handles, labels = grid[0].get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside lower center", ncols=3)
+    style.legend(grid[0], "lower", 3)
     return figure
 
 
@@ -202,8 +198,7 @@ def scaling(frame: pd.DataFrame, marks: list[int]) -> Figure:
         axes.set(xlabel="tokens $n$", ylabel=label)
         _plain(axes.xaxis, [n for n in sorted(set(frame["tokens"])) if n & (n - 1) == 0])
         axes.tick_params(axis="x", labelsize=9)
-    handles, labels = left.get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside lower center", ncols=3)
+    style.legend(left, "lower", 3)
     return figure
 
 
