@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import dataclasses
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import KW_ONLY, dataclass
 from importlib import import_module
@@ -23,7 +23,7 @@ import torch.nn.functional as F
 from timm.models.vision_transformer import Attention, VisionTransformer
 from torch import Tensor, nn
 
-from vitstudy import finetuning, models
+from vitstudy import finetuning, methods, models
 from vitstudy.attention.configs import Replacement
 from vitstudy.configs import FineTuned
 from vitstudy.context import Context
@@ -227,6 +227,22 @@ def named(attention: str, **settings) -> Mechanism:
 def rebuild(model: VisionTransformer, attention: str, **settings) -> VisionTransformer:
     """`replace`, as `models.changed` repeats it on loading."""
     return replace(model, named(attention, **settings))
+
+
+def surveyed() -> dict[str, Mechanism]:
+    """The mechanisms of the surveyed methods that are another attention, by the method's key."""
+    configs = {method.key: method.config for method in methods.SURVEYED}
+    return {
+        key: named(config.attention, **config.settings)
+        for key, config in configs.items()
+        if isinstance(config, Replacement)
+    }
+
+
+def alone(mechanism: Mechanism, tokens: int) -> Callable[[Tensor, Tensor, Tensor], Tensor]:
+    """`mechanism` on q, k and v of so many patch tokens, as a layer of a ViT calls it."""
+    fitted = mechanism.fitted(tokens, 0)
+    return lambda q, k, v: Attend(fitted, q.shape[-1] ** -0.5, 0)(q, k, v)
 
 
 def compress(context: Context[Replacement]) -> nn.Module:

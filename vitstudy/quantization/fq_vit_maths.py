@@ -116,7 +116,8 @@ def log_int_softmax_exponents(steps: Tensor, scale: Tensor | float) -> Tensor:
     else:  # b bits have 2^b distances at most: looked up
         furthest = int(distance.max()) if distance.numel() else 0
         table = -torch.arange(furthest + 1, device=steps.device).double() * refinement
-        weights = integer_exp(table, scale)[distance.long()]
+        looked_up = integer_exp(table, scale).index_select(0, distance.flatten())
+        weights = looked_up.view(distance.shape)
     quotient = torch.round(weights.sum(-1, keepdim=True) / weights).clamp_(max=2.0**1000)
     # 1.5 * 2^n <= k < 1.5 * 2^(n+1) gives n + 1, and frexp tells it without a logarithm's error
     return torch.frexp(quotient.div_(1.5)).exponent

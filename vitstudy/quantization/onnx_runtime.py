@@ -33,7 +33,7 @@ from types import ModuleType
 import torch
 from torch import Tensor, nn
 
-from vitstudy import measure
+from vitstudy import measure, structure
 from vitstudy.context import Context
 from vitstudy.errors import UserError
 from vitstudy.quantization.configs import OnnxRuntime
@@ -151,11 +151,11 @@ def export(model: nn.Module) -> bytes:
         engine(name)
     given, model = model.description, copy_of_float_model(model)
     fold_batch_norm(model)
-    size, channels = given["architecture"]["image_size"], given["channels"]
+    shape = structure.image_shape(given)
     with quiet():
         program = torch.onnx.export(
             model,
-            (torch.zeros(2, channels, size, size),),  # one image would be taken for a constant
+            (torch.zeros(2, *shape),),  # one image would be taken for a constant
             dynamo=True,
             opset_version=OPSET,
             input_names=["images"],

@@ -102,7 +102,7 @@ def _front(
     elsewhere = [each for each in told if each != profile]
     if elsewhere:
         parts.append(_toctree("CIFAR results", [f"/results/{each}" for each in elsewhere]))
-    run = [f"/results/{profile}", *(f"/notebooks/{each}" for each in shown), "/run"]
+    run = [f"/results/{profile}", *(f"/notebooks/{each}" for each in shown), "/own_model", "/run"]
     if _is_digits(profile):
         parts += [
             "## The digits run on this machine",
