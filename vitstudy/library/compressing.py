@@ -298,7 +298,7 @@ class _Workshop:
             data=given.Images(self.spec, self.train, self.calibration),
             seed=self.budget.seed,
             name=method.key,
-            options=method.options,
+            config=method.config,
             artifacts={key: self.file(key) for key in method.parents},
             checkpoints=checkpoints,
             device=method.device,
