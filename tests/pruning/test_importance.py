@@ -36,6 +36,26 @@ def test_eq_7_of_a_model_is_the_squared_derivative_by_gates_that_are_open(vit, i
     assert all(parameter.grad is None for parameter in vit.parameters())
 
 
+def test_eq_7_by_batches_is_the_mean_of_their_squares_and_no_less_than_that_of_the_set(
+    vit, images, labels
+):
+    def scores(chosen, batch_size=4, gradient_of="batches"):
+        given = images[chosen], labels[chosen]
+        return importance.taylor_scores(vit, *given, batch_size, gradient_of=gradient_of)
+
+    whole, first, second = (scores(part) for part in (slice(None), slice(4), slice(4, None)))
+    of_set = scores(slice(None), gradient_of="set")
+    once = scores(slice(None), batch_size=len(images))
+    for name, values in whole.items():
+        share = 4 / len(images)
+        wanted = share * first[name] + (1 - share) * second[name]
+        torch.testing.assert_close(values, wanted, rtol=1e-8, atol=1e-14)
+        torch.testing.assert_close(once[name], of_set[name], rtol=1e-8, atol=1e-14)
+        assert (values >= of_set[name] * (1 - 1e-9)).all()  # the mean of squares is no less
+    with pytest.raises(ValueError, match="gradient_of='image' is unknown; valid: set, batches"):
+        scores(slice(None), gradient_of="image")
+
+
 def test_eq_8_by_hand_is_the_divergence_of_the_pruned_from_the_full():
     pruned, full = torch.tensor([[0.8, 0.2], [0.5, 0.5]]), torch.tensor([[0.5, 0.5], [0.25, 0.75]])
     expected = 0.8 * math.log(1.6) + 0.2 * math.log(0.4)

@@ -225,6 +225,39 @@ def test_a_unit_too_large_is_passed_over_for_the_next():
     assert slim.removed(masks, shape) == pytest.approx(r)
 
 
+def test_in_the_place_of_a_unit_too_large_as_many_go_as_r_needs():
+    shape = Shape(width=4, depth=1, heads=2, head_dim=2, hidden=32)
+    hidden = torch.arange(32).float() + 10
+    scores = {"blocks.0.value": torch.tensor([11.5, 999.0]), "blocks.0.hidden": hidden}
+    everything = slim.parameters(slim.full(shape), shape)
+    masks = slim.select(scores, shape, 5 * 9 / everything)  # two before the head, three after it
+    assert masks["blocks.0.value"].all()
+    assert masks["blocks.0.hidden"].tolist() == [False] * 5 + [True] * 27
+
+
+def test_a_unit_that_goes_less_far_beyond_r_is_given_up_for_one_that_goes_hardly_beyond_it():
+    # in the order of the scores: two hidden dimensions of 9 parameters, a head of 38, an input of
+    # attention of 12, hidden dimensions; of 26.5 parameters the input takes 3.5 too many
+    shape = Shape(width=4, depth=1, heads=2, head_dim=2, hidden=32)
+    scores = {
+        "blocks.0.value": torch.tensor([11.5, 999.0]),
+        "blocks.0.attention_input": torch.tensor([11.7, 500.0, 600.0, 999.0]),
+        "blocks.0.hidden": torch.arange(32).float() + 10,
+    }
+    everything = slim.parameters(slim.full(shape), shape)
+    r = 26.5 / everything
+    assert 0.5 / everything < slim.SLACK < 3.5 / everything
+    masks = slim.select(scores, shape, r)
+    assert masks["blocks.0.value"].all() and masks["blocks.0.attention_input"].all()
+    assert masks["blocks.0.hidden"].tolist() == [False] * 3 + [True] * 29
+    # where no hidden dimension is left to go, the input is the nearest
+    whole = {**scores, "blocks.0.hidden": torch.tensor([10.0, 11.0, 999.0])}
+    third = Shape(width=4, depth=1, heads=2, head_dim=2, hidden=3)
+    masks = slim.select(whole, third, 26.5 / slim.parameters(slim.full(third), third))
+    assert masks["blocks.0.value"].all()
+    assert masks["blocks.0.attention_input"].tolist() == [False, True, True, True]
+
+
 def test_units_are_runs_of_dimensions():
     shape = Shape(width=4, depth=1, heads=2, head_dim=2, hidden=8)
     scores = {"blocks.0.value": torch.tensor([5.0, 1.0]), "blocks.0.hidden": torch.arange(4.0) + 9}
