@@ -339,6 +339,25 @@ def test_every_table_row_reloads_to_the_same_logits(vit, images, power_of_two, l
     assert closeness(vit, model, images) < 0.5
 
 
+@torch.no_grad()
+def test_ranges_are_those_of_the_network_with_quantized_weights(vit, images):
+    model, _ = quantize_model(vit, images, Options(bits=3))
+    qkv = model.blocks[0].attn.qkv
+    for quantizer in model.modules():
+        if isinstance(quantizer, ActivationQuantizer):
+            quantizer.phase = "nothing"  # values pass, as they did while they were looked at
+    seen = []
+    qkv.register_forward_hook(lambda module, given, y: seen.append(y))
+    model(images)
+    scale, zero_point = affine_range(seen[0], seen[0], 3)
+    assert torch.equal(qkv.output_quantizer.scale, scale)
+    assert torch.equal(qkv.output_quantizer.zero_point, zero_point)
+    dense = seen.copy()
+    vit.blocks[0].attn.qkv.register_forward_hook(lambda module, given, y: dense.append(y))
+    vit(images)
+    assert affine_range(dense[1], dense[1], 3)[0] != scale
+
+
 def test_weights_and_activations_take_only_their_codes(vit, images):
     model, _ = quantize_model(vit, images, Options(bits=4))
     seen = {}

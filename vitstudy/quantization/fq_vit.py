@@ -93,6 +93,12 @@ def quantize_model(
     grid of the activations: ranges first, then power-of-two factors, over all images (the authors'
     code takes the factors from the last batch alone). Bits, remedies: see `Options`.
 
+    While the images are looked at, weights and embeddings are on their grids already, so that the
+    ranges are those of the network that runs, less the rounding of its activations. Softmax is in
+    float meanwhile, since Log-Int-Softmax reads the grid of the logits that is being set. The
+    authors' code observes the float network. Embeddings have symmetric signed grids, as weights
+    have, where the paper's are affine.
+
     The arithmetic is imitated in float: GELU and, without Log-Int-Softmax, softmax are computed on
     quantized values; biases, gains and layer scales stay float. Raises as `harness.quantized` does.
     """
