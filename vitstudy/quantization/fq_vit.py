@@ -13,7 +13,7 @@ from dataclasses import asdict
 
 import numpy as np
 import torch
-from timm.models.vision_transformer import Block
+from timm.models.vision_transformer import Block, VisionTransformer
 from torch import Tensor, nn
 
 from vitstudy.context import Context
@@ -79,6 +79,7 @@ __all__ = [
 # -- the whole model ------------------------------------------------------------------------------
 
 EMBEDDINGS = ("cls_token", "dist_token", "reg_token", "pos_embed")
+HEADS = ("head", "head_dist")
 
 
 def quantize_model(
@@ -131,6 +132,9 @@ def _convert(model: nn.Module, options: Options) -> Skipped:
         if isinstance(getattr(block.mlp, "fc2", None), QuantLinear):
             block.mlp.fc2.output_quantizer = ActivationQuantizer(options.bits)
         model.set_submodule(name, QuantBlock(block))
+    for part in HEADS if _heads_read_the_norm(model) else ():
+        if isinstance(getattr(model, part, None), QuantLinear):
+            getattr(model, part).input_quantizer = nn.Identity()  # as after the blocks' norms
     for name in EMBEDDINGS:
         value = getattr(model, name, None)
         if value is not None and options.bits != IDENTITY_BITS:
@@ -143,6 +147,16 @@ def _convert(model: nn.Module, options: Options) -> Skipped:
     model.fq_vit = options
     model.eval()
     return skipped
+
+
+def _heads_read_the_norm(model: nn.Module) -> bool:
+    """Whether the heads are given tokens as the last norm's grid has them, not a mean of tokens."""
+    return (
+        isinstance(model, VisionTransformer)
+        and model.global_pool == "token"
+        and isinstance(model.norm, QuantLayerNorm)
+        and isinstance(model.fc_norm, nn.Identity)
+    )
 
 
 def _blocks(model: nn.Module) -> list[tuple[str, nn.Module]]:
