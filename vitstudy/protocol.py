@@ -25,7 +25,8 @@ class Method(Protocol):
 
     def compress(self, context: Context) -> nn.Module:
         """A new model, on the CPU, made from what `context` gives: the models that the method
-        starts from (`context.model()`), its options, the data, `fit` and `evaluate`.
+        starts from (`context.model()`), its settings (`context.config`), the data, `fit` and
+        `evaluate`.
 
         It calls `context.touched` for each layer that it changed and `context.skipped`, with the
         reason, for each that it left although it is of the kind that the method is for.
