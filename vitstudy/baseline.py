@@ -5,6 +5,8 @@ Dosovitskiy et al., An Image Is Worth 16x16 Words, 2021.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 import torch
 from torch import nn
@@ -39,8 +41,11 @@ def analyse(context: Context, model: nn.Module) -> dict[str, np.ndarray]:
     block = model.blocks[-1]
     inputs: dict[str, torch.Tensor] = {}
 
-    def keep(name):
-        return lambda module, given: inputs.__setitem__(name, given[0].detach().cpu())
+    def keep(name: str) -> Callable[[nn.Module, tuple[torch.Tensor, ...]], None]:
+        def hook(_: nn.Module, arguments: tuple[torch.Tensor, ...]) -> None:
+            inputs[name] = arguments[0].detach().cpu()
+
+        return hook
 
     watched = {
         "qkv_input": block.attn.qkv,

@@ -12,7 +12,7 @@ from safetensors.torch import load_file, save_file
 from vitstudy import data, measure, methods, models, profiles, study
 from vitstudy.context import Context
 from vitstudy.distillation import deit, soft
-from vitstudy.small import narrowed
+from vitstudy.narrow import narrowed
 from vitstudy.study import Cell
 
 SMOKE = profiles.get("smoke")
