@@ -19,7 +19,7 @@ SAMPLES = 4_096
 
 
 def start(context: Context) -> nn.Module:
-    """The profile's ViT as its training begins: drawn by the seed, or the weights it names."""
+    """Build the ViT that training begins with: drawn by the seed, or of the named weights."""
     architecture, spec = context.profile.architecture, context.data.spec
     make = models.pretrained if architecture.timm_name else models.build
     with torch.random.fork_rng(devices=[]):

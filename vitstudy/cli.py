@@ -79,7 +79,7 @@ def _speak_utf8() -> None:
 @click.group(cls=_Group, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(__version__)
 def main() -> None:
-    """A reproducible study of Vision-Transformer compression."""
+    """Reproduce a study of Vision-Transformer compression."""
     if sys.version_info < (3, 11) or sys.version_info >= (3, 14):
         raise UserError(
             f"Python {sys.version.split()[0]} is not supported; valid: 3.11, 3.12, 3.13"
