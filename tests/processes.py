@@ -29,7 +29,7 @@ def running(home: Path, function, *arguments) -> Iterator[multiprocessing.Proces
 def _begin(home: str, function, arguments) -> None:
     os.environ["VITSTUDY_HOME"] = home
     os.chdir(home)
-    sys.stderr = open(f"stderr.{os.getpid()}", "w", encoding="utf-8", buffering=1)
+    sys.stderr = open(f"stderr.{os.getpid()}", "w", encoding="utf-8", buffering=1)  # noqa: SIM115, open to the end
     function(*arguments)
 
 

@@ -55,7 +55,7 @@ def problems(path: Path) -> list[str]:
     ]
     if not record["accuracy_low"] <= record["accuracy"] <= record["accuracy_high"]:
         found.append("its accuracy lies outside its interval")
-    if (np.diff(probabilities) > 0).any() or not (0 <= probabilities).all():
+    if (np.diff(probabilities) > 0).any() or not (probabilities >= 0).all():
         found.append("its probabilities are not in order")
     if any(len(set(row)) != len(row) for row in classes.tolist()):
         found.append("a class is predicted twice for an image")

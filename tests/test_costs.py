@@ -8,15 +8,25 @@ import pandas as pd
 import pytest
 import torch
 from commands import invoke, one_line
+from vitstudy.small import narrowed
 
-from vitstudy import costs, data, files, measure, methods, models, profiles, speed, untrained
+from vitstudy import (
+    costs,
+    data,
+    files,
+    measure,
+    methods,
+    models,
+    profiles,
+    random_weights,
+    speed,
+)
 from vitstudy.attention.nystrom import nystrom_macs
 from vitstudy.distillation import deit
 from vitstudy.errors import UserError
 from vitstudy.methods import METHODS
 from vitstudy.pruning import slim
 from vitstudy.report import costs as report
-from vitstudy.small import narrowed
 
 PAPER = profiles.get("paper")
 TINY = replace(
@@ -138,20 +148,20 @@ def test_a_tenth_and_a_fifth_of_all_parameters_are_cut(tiny):
 
 def test_every_layer_loses_the_same_share_and_no_smaller_one_would_do():
     shape = slim.Shape(width=192, depth=3, heads=3, head_dim=64, hidden=768)
-    masks = untrained.uniform_masks(shape, 0.2)
+    masks = random_weights.uniform_masks(shape, 0.2)
     for kind in slim.KINDS:
         assert len({int(masks[f"blocks.{index}.{kind}"].sum()) for index in range(3)}) == 1
     kept = masks["blocks.0.hidden"].double().mean().item()
     assert masks["blocks.0.mlp_input"].double().mean() == pytest.approx(kept, abs=1 / 192)
     assert slim.removed(masks, shape) >= 0.2
     assert slim.removed(slim.uniform(shape, kept + 1 / 768), shape) < 0.2
-    assert slim.removed(untrained.uniform_masks(shape, 0), shape) == 0
+    assert slim.removed(random_weights.uniform_masks(shape, 0), shape) == 0
 
 
 @pytest.mark.parametrize("key", sorted({*KEYS} - {"diffq"}))
 def test_sizes_are_those_of_the_files(tiny, tmp_path, key):
     row, method = table(costs.read()).loc[key], methods.get(key)
-    model = untrained.build(method, TINY.architecture, 10, 3)
+    model = random_weights.build(method, TINY.architecture, 10, 3)
     models.save(model, tmp_path / "model", method.packer)
     assert row["size_bytes"] == (tmp_path / "model").stat().st_size
     assert row["size_mib"] == round(row["size_bytes"] / 2**20, 4)
@@ -202,7 +212,7 @@ def test_counting_leaves_the_callers_random_numbers(tiny, tmp_path):
 def test_a_row_of_an_unknown_kind_is_refused():
     stranger = replace(METHODS[0], key="stranger", module="vitstudy.quantization.stranger")
     with pytest.raises(ValueError, match=r"stranger: what vitstudy\.quantization\.stranger makes"):
-        untrained.build(stranger, TINY.architecture, 10, 3)
+        random_weights.build(stranger, TINY.architecture, 10, 3)
 
 
 # What is timed

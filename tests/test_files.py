@@ -81,7 +81,7 @@ def test_json_comes_back_as_it_was_written(tmp_path_factory, value):
 
 
 def test_json_is_never_written_with_what_json_does_not_have(tmp_path):
-    with pytest.raises(ValueError):
+    with pytest.raises(ValueError, match="not JSON compliant"):
         files.write_json(tmp_path / "value.json", {"accuracy": float("nan")})
     assert os.listdir(tmp_path) == []
 

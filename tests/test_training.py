@@ -342,9 +342,14 @@ def test_training_leaves_torchs_random_numbers_and_threads(digits):
 
 def test_threads_are_set_within_and_restored_even_by_an_error():
     before = torch.get_num_threads()
-    with pytest.raises(ZeroDivisionError), training.threads(before + 1):
-        assert torch.get_num_threads() == before + 1
-        raise ZeroDivisionError
+
+    def fail_within() -> None:
+        with training.threads(before + 1):
+            assert torch.get_num_threads() == before + 1
+            raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        fail_within()
     assert torch.get_num_threads() == before
     with training.threads(0):
         assert torch.get_num_threads() == before

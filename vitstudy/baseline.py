@@ -5,6 +5,9 @@ Dosovitskiy et al., An Image Is Worth 16x16 Words, 2021.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any
+
 import numpy as np
 import torch
 from torch import nn
@@ -16,8 +19,8 @@ SAMPLES = 4_096
 """Activations kept of each tensor, and at most so many weights a side."""
 
 
-def start(context: Context) -> nn.Module:
-    """The profile's ViT as its training begins: drawn by the seed, or the weights it names."""
+def start(context: Context[Any]) -> nn.Module:
+    """Build the ViT that training begins with: drawn by the seed, or of the named weights."""
     architecture, spec = context.profile.architecture, context.data.spec
     make = models.pretrained if architecture.timm_name else models.build
     with torch.random.fork_rng(devices=[]):
@@ -25,12 +28,12 @@ def start(context: Context) -> nn.Module:
         return make(architecture, spec.num_classes, spec.channels)
 
 
-def compress(context: Context) -> nn.Module:
+def compress(context: Context[Any]) -> nn.Module:
     """Train the profile's ViT from scratch, or fine-tune it where the profile names weights."""
     return context.fit(start(context))
 
 
-def analyse(context: Context, model: nn.Module) -> dict[str, np.ndarray]:
+def analyse(context: Context[Any], model: nn.Module) -> dict[str, np.ndarray]:
     """Weights and activations of the last block, for the notebooks that quantize real tensors.
 
     Activations are those of the first 64 calibration images: (samples,) drawn evenly, and the
@@ -39,8 +42,11 @@ def analyse(context: Context, model: nn.Module) -> dict[str, np.ndarray]:
     block = model.blocks[-1]
     inputs: dict[str, torch.Tensor] = {}
 
-    def keep(name):
-        return lambda module, given: inputs.__setitem__(name, given[0].detach().cpu())
+    def keep(name: str) -> Callable[[nn.Module, tuple[torch.Tensor, ...]], None]:
+        def hook(_: nn.Module, arguments: tuple[torch.Tensor, ...]) -> None:
+            inputs[name] = arguments[0].detach().cpu()
+
+        return hook
 
     watched = {
         "qkv_input": block.attn.qkv,

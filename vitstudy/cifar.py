@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import io
 import os
-from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -51,10 +50,11 @@ def _is_in_group(file: Path, group: str) -> bool:
     return file.name.startswith(f"{group}-") or file.parent.name == group
 
 
-def _torchvision_class(spec: Spec) -> Callable[..., CIFAR10]:
+def _torchvision_class(spec: Spec) -> type[CIFAR10]:
     from torchvision import datasets
 
-    return {"cifar10": datasets.CIFAR10, "cifar100": datasets.CIFAR100}[spec.name]
+    kind: type[CIFAR10] = datasets.CIFAR100 if spec.name == "cifar100" else datasets.CIFAR10
+    return kind
 
 
 def source_files(spec: Spec) -> list[Path]:
@@ -191,7 +191,7 @@ def _read_torchvision(spec: Spec) -> list[LabelledImages]:
     return groups
 
 
-def _download(spec: Spec, make: Callable[..., CIFAR10], train: bool) -> CIFAR10:
+def _download(spec: Spec, make: type[CIFAR10], train: bool) -> CIFAR10:
     try:
         return make(str(data_root()), train=train, download=True)
     except (OSError, RuntimeError) as error:

@@ -10,21 +10,25 @@ import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING, Any, TextIO
 
 import click
 
 from vitstudy import __version__, files
 from vitstudy.errors import NotebookFailed, UserError, to_mend
 
+if TYPE_CHECKING:
+    from vitstudy.study import Cell
+
 
 class _Group(click.Group):
-    """Errors that a user can cause end in one line and exit code 2."""
+    """Ends errors that a user can cause in one line and exit code 2."""
 
-    def make_context(self, *arguments, **options) -> click.Context:
+    def make_context(self, *arguments: Any, **options: Any) -> click.Context:
         with _one_line():
             return super().make_context(*arguments, **options)
 
-    def invoke(self, context: click.Context):
+    def invoke(self, context: click.Context) -> Any:
         with _one_line():
             return super().invoke(context)
 
@@ -52,8 +56,8 @@ def _fail(line: str) -> None:
     sys.exit(2)
 
 
-class _Lines(logging.StreamHandler):
-    """Log lines that leave a progress bar on the terminal whole."""
+class _Lines(logging.StreamHandler[TextIO]):
+    """Writes log lines that leave a progress bar on the terminal whole."""
 
     def emit(self, record: logging.LogRecord) -> None:
         from tqdm import tqdm
@@ -62,8 +66,9 @@ class _Lines(logging.StreamHandler):
 
 
 def _speak_utf8() -> None:
-    """Let every process that this one starts read and write UTF-8, whatever the locale; what this
-    one's own terminal cannot show, `α` say, becomes a question mark there.
+    """Let every process that this one starts read and write UTF-8, whatever the locale.
+
+    A sign that this one's own terminal cannot show, such as `α`, becomes a question mark.
     """
     os.environ["PYTHONUTF8"] = "1"
     for stream in (sys.stdout, sys.stderr):
@@ -74,7 +79,7 @@ def _speak_utf8() -> None:
 @click.group(cls=_Group, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(__version__)
 def main() -> None:
-    """A reproducible study of Vision-Transformer compression."""
+    """Reproduce a study of Vision-Transformer compression."""
     if sys.version_info < (3, 11) or sys.version_info >= (3, 14):
         raise UserError(
             f"Python {sys.version.split()[0]} is not supported; valid: 3.11, 3.12, 3.13"
@@ -136,13 +141,14 @@ def run(cells: tuple[str, ...], missing: bool, keep_going: bool, no_parents: boo
 
     chosen = study.select(list(cells))
     log = logging.getLogger("vitstudy")
-    for key, reason in study.not_run(list(cells)).items():
-        log.info("not run: %s: %s", key, reason)
-    tried, failed = [], []
+    for key, not_installed in study.not_run(list(cells)).items():
+        log.info("not run: %s: %s", key, not_installed)
+    tried: list[Cell] = []
+    failed: list[Cell] = []
     # A parent that has to be made again may take others' records with it: those come next.
     while waiting := [cell for cell in _waiting(chosen, missing) if cell not in tried]:
         for name in dict.fromkeys(cell.dataset for cell in waiting):
-            data.dataset_hash(name)  # what cannot be had is said now, not after hours of training
+            data.dataset_hash(name)  # absent data are an error now, not after hours of training
         started = time.monotonic()
         for position, cell in enumerate(waiting):
             left = _seconds_left(waiting, position, time.monotonic() - started)
@@ -150,7 +156,7 @@ def run(cells: tuple[str, ...], missing: bool, keep_going: bool, no_parents: boo
             tried.append(cell)
             before = next((parent for parent in cell.parents() if parent in failed), None)
             if before is not None:
-                record = study.fail(cell, f"{before.method} failed: {study.read(before).error}")
+                record = study.fail(cell, f"{before.method} failed: {study.recorded(before).error}")
             elif no_parents and (reason := study.lacks_parent(cell)):
                 record = study.fail(cell, reason)
             else:
@@ -159,31 +165,28 @@ def run(cells: tuple[str, ...], missing: bool, keep_going: bool, no_parents: boo
                 failed.append(cell)
                 log.error("failed: %s: %s", cell, record.error)
             else:
-                log.info(
-                    "        accuracy %.2f %%, %.3f MiB, %.1f s",
-                    100 * record.accuracy,
-                    record.size_mib,
-                    record.seconds,
-                )
+                accuracy = 100 * (record.accuracy or 0)
+                measured = (accuracy, record.size_mib, record.seconds)
+                log.info("        accuracy %.2f %%, %.3f MiB, %.1f s", *measured)
     counts = f"{len(tried) - len(failed)} computed, {len(chosen) - len(tried)} as they were"
     log.info("%d cells: %s%s", len(chosen), counts, f", {len(failed)} failed" if failed else "")
     if failed and not keep_going:
         sys.exit(1)
 
 
-def _waiting(cells: list, missing: bool) -> list:
-    """Those of `cells` that have to be computed."""
+def _waiting(cells: list[Cell], missing: bool) -> list[Cell]:
+    """List those of `cells` that have to be computed."""
     from vitstudy import study
 
     return [cell for cell in cells if not (missing and study.is_done(cell)) and study.why_not(cell)]
 
 
-def _seconds_left(waiting: list, position: int, spent: float) -> str:
-    """How long the rest takes, by what its cells took before, else by those just computed."""
+def _seconds_left(waiting: list[Cell], position: int, spent: float) -> str:
+    """Estimate how long the rest takes: by its cells' records, else by the cells just computed."""
     from vitstudy import study
 
-    known = [record.seconds for cell in waiting[position:] if (record := study.read(cell))]
-    known = [seconds for seconds in known if seconds]
+    records = [record for cell in waiting[position:] if (record := study.read(cell))]
+    known = [record.seconds for record in records if record.seconds]
     if len(known) == len(waiting) - position:
         return f", about {sum(known):.0f} s left"
     if position:
@@ -267,7 +270,13 @@ def survey(count: bool, speed: bool, rounds: int, only: tuple[str, ...], data: P
 @click.option("--limit", "limits", multiple=True, help="NAME=VALUE that must not be exceeded.")
 @click.option("--top1", default=0.0, help="Least Top-1, percent.")
 @click.option("--rows", default=20, type=click.IntRange(1), help="How many models to show.")
-def rank(weights, references, limits, top1: float, rows: int) -> None:
+def rank(
+    weights: tuple[str, ...],
+    references: tuple[str, ...],
+    limits: tuple[str, ...],
+    top1: float,
+    rows: int,
+) -> None:
     """Rank the surveyed models by a weighted EER: parameters (M), flops (G), bits, size (MB)."""
     from vitstudy.survey import ranking
 
@@ -282,7 +291,13 @@ def rank(weights, references, limits, top1: float, rows: int) -> None:
 @click.option("-o", "--output", type=click.Path(path_type=Path), help="The executed copy.")
 @click.option("-p", "parameters", type=(str, str), multiple=True, help="A parameter and its value.")
 @click.option("--if-measured", is_flag=True, help="Do nothing where there is nothing to show.")
-def notebook(name: str, profile: str, output: Path | None, parameters, if_measured: bool) -> None:
+def notebook(
+    name: str,
+    profile: str,
+    output: Path | None,
+    parameters: tuple[tuple[str, str], ...],
+    if_measured: bool,
+) -> None:
     """Run the notebook NAME on PROFILE from a clean kernel, into a copy."""
     files.repository()
     from vitstudy import graph, notebooks, profiles
@@ -340,10 +355,10 @@ def reproduce(arguments: tuple[str, ...]) -> None:
 )
 @click.option("--anew", is_flag=True, help="Forget all samples first: a recipe has changed.")
 def bands(seeds: str, sets: str, anew: bool) -> None:
-    """Make the bands of the notebooks' numbers: the digits study's cells that they are of, once for
-    each seed and instruction set, kept as samples in notebooks/reference.json.
+    """Make the bands of the notebooks' numbers from several seeds and instruction sets.
 
-    What was computed before and is still true is not computed again.
+    The cells of the digits study that the numbers come from are computed once for each, and kept as
+    samples in notebooks/reference.json. Samples that are still true are not computed again.
     """
     files.repository()
     from vitstudy.report import bands
@@ -360,10 +375,15 @@ def bands(seeds: str, sets: str, anew: bool) -> None:
 
 @main.command()
 @click.argument("profile", default="digits")
-@click.option("--images", type=click.IntRange(1), help="So many of the first test images; all.")
+@click.option(
+    "--images", type=click.IntRange(1), help="Number of the first test images; all if not given."
+)
 def portability(profile: str, images: int | None) -> None:
-    """Compare PROFILE's models under this processor's instruction sets, and with records made on
-    other machines: results/PROFILE/tables/portability.csv."""
+    """Compare PROFILE's models under this processor's instruction sets and with others' records.
+
+    Records of other machines are compared by their predictions. The table is
+    results/PROFILE/tables/portability.csv.
+    """
     from vitstudy import profiles
 
     profiles.get(profile)
@@ -391,7 +411,7 @@ def check_notebooks() -> None:
 def refresh(from_records: bool) -> None:
     """Write the committed notebooks' outputs and the README's numbers anew.
 
-    What is of the digits needs their study, made from nothing in this folder.
+    The numbers of the digits need their study, made from nothing in this folder.
     """
     files.repository()
     from vitstudy import notebooks

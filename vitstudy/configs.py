@@ -66,7 +66,7 @@ class Continued(FineTuned):
 class Narrower(Config):
     """A dense network of a share `width` of the profile's width."""
 
-    module = "vitstudy.small"
+    module = "vitstudy.narrow"
     width: float
 
 
@@ -74,5 +74,5 @@ class Narrower(Config):
 class SameBytes(Config):
     """A dense network of as many bytes as the file of the parent `bytes_of` holds."""
 
-    module = "vitstudy.small"
+    module = "vitstudy.narrow"
     bytes_of: str

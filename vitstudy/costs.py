@@ -1,4 +1,4 @@
-"""What the papers' rows cost at the papers' own scale: all that does not depend on the weights.
+"""Counts what the papers' rows cost at the papers' own scale, all that no weight changes.
 
 Each row is built with random weights, written to a file by its own packer and counted from that
 file loaded again: bytes, parameters, multiply-accumulates. `results/paper/costs.csv` has them with
@@ -13,7 +13,7 @@ import logging
 import tempfile
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
@@ -25,17 +25,17 @@ from vitstudy.methods import METHODS, Method
 if TYPE_CHECKING:
     from torch import nn
 
-# torch is imported where something is built: who only reads what was found need not wait for it.
+# torch is imported where something is built: reading what was counted need not wait for it.
 
 log = logging.getLogger(__name__)
 
 PROFILE = "paper"
 ROUNDS = 7
-"""Turns of a timing, where nobody says how many."""
+"""Number of turns of a timing, where the caller does not say."""
 BATCH = 8
-"""Of the images per second; iterations per second are of the profile's batch, as the papers'."""
+"""Batch of the images per second; iterations per second are of the profile's, as in the papers."""
 IN_ITERATIONS = ("vanilla", "deit-base")
-"""What is timed at that batch, too: the rows of one shape whose printed speeds differ."""
+"""Rows that are timed at the profile's batch, too: one shape whose printed speeds differ."""
 COLUMNS = [
     *("key", "model", "num_classes", "weights", "simulated", "weight_bits"),
     *("size_published", "size_mib", "size_bytes", "parameters", "macs"),
@@ -49,38 +49,40 @@ COLUMNS = [
 `low` and `high` of a rate are the quartiles of the turns, a `ratio` is to vanilla at the same batch
 with its 95 % interval (`speed.ratio`)."""
 COUNTED = ("size_bytes", "parameters", "macs")
-"""By which a timing knows the network again that it is of."""
+"""Fields by which a timing recognises the network that it is of."""
 INSTEAD = {
     "lsq": "rounded at random weights, steps not learned",
     "fq_vit": "calibrated on random images",
     "diffq": "no bits, so no size: training learns them; printed: {printed_bits:.1f} a parameter",
     "tune": "every kind of dimension cut by the same share; gates cut unevenly",
 }
-"""What stands in the place of training and calibration, by the row's module."""
+"""Note on what replaces training and calibration, by the row's module."""
 OFF = {
     "lsq": "all at {bits:.0f} bits is {whole:.1f}, but positions, norms, biases stay float",
     "tune": "the printed one is {gone:.1%} below vanilla's",
 }
-"""What there is to say of a size that is not the printed one."""
+"""Note on a size that is not the printed one, by the row's module."""
 
 
 def path() -> Path:
+    """Return the file of what was counted."""
     return files.results(PROFILE) / "costs.csv"
 
 
 def speed_path() -> Path:
+    """Return the file of the timings."""
     return files.results(PROFILE) / "costs_speed.json"
 
 
-def _found(wanted: Path) -> Path | None:
-    """`wanted`, or the committed file of that name where the study computes elsewhere."""
+def _own_or_committed(wanted: Path) -> Path | None:
+    """Return `wanted`, or the committed file of that name; None where neither exists."""
     committed = files.REPOSITORY / "results" / PROFILE / wanted.name
-    return next((each for each in (wanted, committed) if each.exists()), None)
+    return next((file for file in (wanted, committed) if file.exists()), None)
 
 
 def read() -> pd.DataFrame:
-    """What was counted, `COLUMNS`; raises UserError where nothing was, or the file is damaged."""
-    file = _found(path())
+    """Read what was counted, `COLUMNS`; raise UserError where nothing was, or a file is damaged."""
+    file = _own_or_committed(path())
     if file is None:
         raise UserError(f"{path()} is absent; make it with 'python -m vitstudy costs'")
     try:
@@ -93,35 +95,37 @@ def read() -> pd.DataFrame:
     return frame[COLUMNS].fillna({"note": ""})
 
 
-def read_speed() -> dict | None:
-    """The interleaved timing of the rows and its machine; None where there is none.
+def read_speed() -> dict[str, Any] | None:
+    """Read the interleaved timing of the rows and its machine; None where there is none.
 
     Raises UserError where the file is damaged.
     """
-    file = _found(speed_path())
+    file = _own_or_committed(speed_path())
     if file is None:
         return None
-    found = files.read_json(file)
-    if not found or not found.keys() >= {"started", "cpu", "batch", "rounds", "models"}:
+    timing = files.read_json(file)
+    if not timing or not timing.keys() >= {"started", "cpu", "batch", "rounds", "models"}:
         raise UserError(f"{file} is damaged; make it with 'python -m vitstudy costs --speed'")
-    return found
+    return timing
 
 
 # -- counting -------------------------------------------------------------------------------------
 
 
-def count(method: Method, dataset: str, folder: Path) -> tuple[dict, nn.Module]:
-    """A row's costs, `COLUMNS` less its speeds and its note, and its model as reloaded."""
+def count(method: Method, dataset: str, folder: Path) -> tuple[dict[str, Any], nn.Module]:
+    """Count a row's `COLUMNS` but its speeds and note; return them and the reloaded model."""
     import torch
 
-    from vitstudy import measure, models, untrained
+    from vitstudy import measure, models, random_weights
 
     profile, spec = profiles.get(PROFILE), data.spec(dataset)
+    if method.published is None:
+        raise ValueError(f"{method.key} is no row of the papers' tables")
     published = method.published[profile.datasets.index(dataset)]
     file = folder / "model.safetensors"
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
-        made = untrained.build(method, profile.architecture, spec.num_classes, spec.channels)
+        made = random_weights.build(method, profile.architecture, spec.num_classes, spec.channels)
         models.save(made, file, method.packer)
     model, size = models.load(file), file.stat().st_size
     learned = method.weight_bits is None
@@ -143,12 +147,15 @@ def count(method: Method, dataset: str, folder: Path) -> tuple[dict, nn.Module]:
 
 
 def make(rounds: int | None = None) -> pd.DataFrame:
-    """Count every row on both data sets and write `costs.csv`; what it then says.
+    """Count every row on both data sets, write `costs.csv` and read it.
 
     rounds: turns of a timing of the rows with real arithmetic, which is written first; None keeps
-    the speeds that there are.
+    the speeds of the last timing.
     """
-    profile, rows, timed, counted = profiles.get(PROFILE), [], {}, {}
+    profile = profiles.get(PROFILE)
+    rows: list[dict[str, Any]] = []
+    timed: dict[str, nn.Module] = {}
+    counted: dict[str, dict[str, Any]] = {}
     with tempfile.TemporaryDirectory() as folder:
         for dataset in profile.datasets:
             for method in METHODS:
@@ -159,21 +166,21 @@ def make(rounds: int | None = None) -> pd.DataFrame:
                     timed[method.key] = model
                     counted[method.key] = {name: row[name] for name in COUNTED}
     if rounds:
-        found = timing(timed, rounds)
+        measured = timing(timed, rounds)
         for key, facts in counted.items():
-            found["models"][key]["counted"] = facts
-        files.write_json(speed_path(), found)
-    timed = read_speed()
+            measured["models"][key]["counted"] = facts
+        files.write_json(speed_path(), measured)
+    speeds = read_speed()
     vanilla = {row["num_classes"]: row for row in rows if row["key"] == "vanilla"}
     for row in rows:
         notes = _notes(row, vanilla[row["num_classes"]])
-        row["note"] = "; ".join([*notes, *_add_speed(row, timed)])
+        row["note"] = "; ".join([*notes, *_add_speed(row, speeds)])
     files.write_csv(path(), COLUMNS, rows)
     return read()
 
 
-def _notes(row: dict, vanilla: dict) -> list[str]:
-    """What is special of a row, and why its cells are empty, but for those of speeds."""
+def _notes(row: dict[str, Any], vanilla: dict[str, Any]) -> list[str]:
+    """Say what is special about a row, and why cells other than speeds are empty."""
     kind, notes = methods.get(row["key"]).module.rpartition(".")[2], []
     size, printed = row["size_mib"], row["size_published"]
     facts = {}
@@ -192,8 +199,8 @@ def _notes(row: dict, vanilla: dict) -> list[str]:
     return [*notes, f"not printed: {', '.join(absent)}"] if absent else notes
 
 
-def _add_speed(row: dict, run: dict | None) -> list[str]:
-    """Fill in the speeds that were measured (`read_speed`); notes for those that were not."""
+def _add_speed(row: dict[str, Any], run: dict[str, Any] | None) -> list[str]:
+    """Fill in the speeds that were measured (`read_speed`); return notes on those that were not."""
     from vitstudy import speed
 
     models = run["models"] if run else {}
@@ -204,13 +211,13 @@ def _add_speed(row: dict, run: dict | None) -> list[str]:
         return [f"speed: as with {first} classes, which differs in the head alone"]
     timed = models.get(row["key"], {})
     if timed.get("counted") != {name: row[name] for name in COUNTED}:
-        return ["speed not measured yet"]  # or of what was another network then
+        return ["speed not measured yet"]  # a timing may be of what was another network then
     for unit in timed.keys() - {"counted"}:
-        found = timed[unit]
         rate = f"{unit}_per_second"
-        row[rate] = found[rate]
-        row[f"{rate}_low"], row[f"{rate}_high"] = found[f"{rate}_quartiles"]
-        told = speed.ratio(found, models["vanilla"][unit], run["rounds"], rate)
+        row[rate] = timed[unit][rate]
+        row[f"{rate}_low"], row[f"{rate}_high"] = timed[unit][f"{rate}_quartiles"]
+        rounds = run["rounds"] if run else None
+        told = speed.ratio(timed[unit], models["vanilla"][unit], rounds, rate)
         row[f"{unit}_ratio"] = value = told["ratio_to_vanilla"]
         limits = told.get("ratio_interval", (value, value))
         row[f"{unit}_ratio_low"], row[f"{unit}_ratio_high"] = limits
@@ -222,11 +229,11 @@ def _add_speed(row: dict, run: dict | None) -> list[str]:
 # -- timing ---------------------------------------------------------------------------------------
 
 
-def timing(models: dict[str, nn.Module], rounds: int) -> dict:
-    """The models of the first data set, vanilla's among them, timed in turn in this process.
+def timing(models: dict[str, nn.Module], rounds: int) -> dict[str, Any]:
+    """Time the models of the first data set, vanilla's among them, in turn in this process.
 
-    They are in memory at once, some 3 GB. Nothing else should run meanwhile; what others had of the
-    processors is written down, and told where it is much.
+    They are in memory at once, some 3 GB. Nothing else should run meanwhile: the share of the
+    processors that others had is kept, and a warning tells where it is large.
     """
     import torch
 
@@ -235,15 +242,16 @@ def timing(models: dict[str, nn.Module], rounds: int) -> dict:
     started = datetime.now(UTC).isoformat(timespec="seconds")
     profile = profiles.get(PROFILE)
     spec, size = data.spec(profile.datasets[0]), profile.architecture.image_size
-    batches, pairs = {"images": BATCH, "iterations": profile.speed_batch}, {}
+    batches = {"images": BATCH, "iterations": profile.speed_batch}
+    pairs: dict[tuple[str, str], tuple[nn.Module, torch.Tensor]] = {}
     for unit, keys in (("images", models), ("iterations", IN_ITERATIONS)):
         images = torch.zeros(batches[unit], spec.channels, size, size)
         pairs |= {(key, unit): (models[key], images) for key in keys}
     log.info("timing %d models in turn, %d rounds", len(models), rounds)
     turns, elsewhere = speed.interleave_watched(pairs, rounds, speed_path())
-    found = {key: {} for key in models}
-    for (key, unit), each in turns.items():
-        found[key][unit] = _summary(unit, each, batches[unit])
+    summaries: dict[str, dict[str, Any]] = {key: {} for key in models}
+    for (key, unit), model_turns in turns.items():
+        summaries[key][unit] = _summary(unit, model_turns, batches[unit])
     return {
         "started": started,
         "commit": study.commit(),
@@ -257,12 +265,12 @@ def timing(models: dict[str, nn.Module], rounds: int) -> dict:
         "image_size": size,
         "batch": batches,
         "rounds": rounds,
-        "models": found,
+        "models": summaries,
     }
 
 
-def _summary(unit: str, turns: dict, batch: int) -> dict:
-    """Median and quartiles of a model's turns, and those themselves."""
+def _summary(unit: str, turns: dict[str, Any], batch: int) -> dict[str, Any]:
+    """Compute the median and quartiles of a model's turns, and keep those themselves."""
     rates = np.asarray(turns["images_per_second"]) / (1 if unit == "images" else batch)
     low, middle, high = (float(f"{value:.5g}") for value in np.percentile(rates, [25, 50, 75]))
     return {

@@ -55,7 +55,7 @@ _PARTS = ("images", "labels", "sources")
 
 @dataclass(frozen=True)
 class Split:
-    """Hold the images of one split as bytes; indexing a batch copies it out of the memory map."""
+    """The images of one split as bytes; indexing a batch copies it out of the memory map."""
 
     images: torch.Tensor  # (N, C, 32, 32) uint8
     labels: torch.Tensor  # (N,) int64
@@ -71,7 +71,7 @@ class Split:
 
 @dataclass(frozen=True)
 class Dataset:
-    """Hold the four splits of a data set, its description and the hash of its splits."""
+    """The four splits of a data set, its description and the hash of its splits."""
 
     spec: Spec
     hash: str

@@ -19,7 +19,7 @@ IMAGE_SIZE = 32
 
 @dataclass(frozen=True)
 class Spec:
-    """Describe one data set."""
+    """The description of one data set."""
 
     name: str
     title: str

@@ -26,7 +26,8 @@ def _resize(images: np.ndarray, height: int, width: int) -> np.ndarray:
         mode="bilinear",
         align_corners=False,
     )
-    return resized.round().clamp(0, 255).byte()[:, 0].numpy()
+    pixels: np.ndarray = resized.round().clamp(0, 255).byte()[:, 0].numpy()
+    return pixels
 
 
 def digits(spec: Spec) -> dict[str, np.ndarray]:

@@ -1,11 +1,14 @@
 """The errors that a user can cause, and the one that training can."""
 
+from __future__ import annotations
+
 import errno
 import re
+from collections.abc import Iterable
 from numbers import Integral
 
 FULL = re.compile(r"No space left on device|Disk quota exceeded|os error 28\b")
-"""How a full disk is told, by the system or by a library in its own words."""
+"""Matches the message of a full disk, the system's or a library's own."""
 FULL_LINE = (
     "no space left on the disk; free some and run again: what is finished is kept, the rest is "
     "computed"
@@ -13,37 +16,40 @@ FULL_LINE = (
 
 
 class UserError(Exception):
-    """One line: what is wrong, what is valid, what to do. The command line exits with code 2."""
+    """Raised for what a user can mend: one line says what is wrong, what is valid, what to do.
+
+    The command line exits with code 2.
+    """
 
     def _render_traceback_(self) -> list[str]:
-        """What a notebook shows of it: the line, without the way there."""
+        """Return what a notebook shows of the error: its line, without the stack."""
         return [f"error: {self}"]
 
 
 class TrainingFailed(Exception):
-    """Training left the finite numbers; the cell gets a `failed` record, the others go on."""
+    """Raised where training leaves the finite numbers; the cell then gets a `failed` record."""
 
 
 class NotebookFailed(Exception):
-    """A cell of a notebook raised an error."""
+    """Raised where a cell of a notebook raises an error."""
 
 
-def unknown(kind: str, name: str, valid) -> UserError:
-    """The error for a name that is none of `valid`."""
+def unknown(kind: str, name: object, valid: Iterable[object]) -> UserError:
+    """Make the error for a name that is none of `valid`."""
     return UserError(f"unknown {kind} {name!r}; valid: {', '.join(map(str, valid))}")
 
 
 def check_bits(bits: object, lowest: int = 2) -> None:
-    """Raise UserError unless `bits`, which a reader turns, is a whole number from `lowest` to 16.
+    """Raise UserError unless `bits`, which a reader chooses, is a whole number from `lowest` to 16.
 
-    More would make a list of 2^bits values before anything else could complain.
+    More bits would make a list of 2^bits values before anything else could complain.
     """
-    if isinstance(bits, bool) or not isinstance(bits, Integral) or not lowest <= bits <= 16:
+    if isinstance(bits, bool) or not isinstance(bits, Integral) or not lowest <= int(bits) <= 16:
         raise UserError(f"bits={bits!r}: valid are whole numbers from {lowest} to 16")
 
 
 def to_mend(error: Exception) -> str | None:
-    """The line for a user who has something to mend before it can go on; None for other errors."""
+    """Return the line for a user who can mend the cause of `error`; None for other errors."""
     if isinstance(error, UserError):
         return str(error)
     # numpy's own message of a write that was cut short carries no number.

@@ -8,22 +8,23 @@ import json
 import os
 from functools import lru_cache
 from pathlib import Path
+from typing import Any
 
 from vitstudy.errors import UserError
 
 SOURCE = Path(__file__).resolve().parent
 """The package's own folder."""
 REPOSITORY = SOURCE.parent
-"""Where the notebooks, the site's pages and the pinned versions are, if the package lies there."""
+"""The folder of the notebooks, pages and pinned versions, if the package lies in it."""
 
 
 def in_repository() -> bool:
-    """Whether the package lies in the study's repository, and not among installed packages."""
+    """Tell whether the package lies in the study's repository, not among installed packages."""
     return (REPOSITORY / "Snakefile").is_file() and (REPOSITORY / "notebooks").is_dir()
 
 
 def repository() -> Path:
-    """The repository; raises UserError where the package is installed without it."""
+    """Return the repository; raise UserError where the package is installed without it."""
     if not in_repository():
         raise UserError(
             "this needs the study's repository, its notebooks and pages, and vitstudy is installed "
@@ -33,10 +34,10 @@ def repository() -> Path:
 
 
 def root() -> Path:
-    """The folder below which results, artifacts, figures and the site lie.
+    """Return the folder below which results, artifacts, figures and the site lie.
 
-    `$VITSTUDY_HOME`, else the repository; of a package that is installed without it, the folder in
-    which it is used.
+    That is `$VITSTUDY_HOME`, else the repository, else, for a package that is installed without
+    it, the current folder.
     """
     return _root(os.environ.get("VITSTUDY_HOME"), os.getcwd(), REPOSITORY)
 
@@ -47,14 +48,17 @@ def _root(home: str | None, working: str, repository: Path) -> Path:
 
 
 def results(profile: str) -> Path:
+    """Return the folder of the profile's records, predictions, tables and timings."""
     return root() / "results" / profile
 
 
 def artifacts(profile: str) -> Path:
+    """Return the folder of the profile's model files."""
     return root() / "artifacts" / profile
 
 
 def figures(profile: str) -> Path:
+    """Return the folder of the profile's figures."""
     return root() / "figures" / profile
 
 
@@ -78,16 +82,20 @@ def write(path: Path, content: bytes | str) -> None:
 
 
 def forget_partial(path: Path) -> None:
-    """Remove what a process that was killed while writing `path` left; for who holds it alone."""
+    """Remove what a process that was killed while it wrote `path` left.
+
+    The caller must be the only one that writes `path`.
+    """
     for partial in path.parent.glob(f".{path.name}.*.partial"):
         partial.unlink(missing_ok=True)
 
 
-def write_json(path: Path, value) -> None:
+def write_json(path: Path, value: Any) -> None:
+    """Write a JSON value by rename; raise ValueError for NaN and Infinity, which JSON lacks."""
     write(path, json.dumps(value, indent=1, ensure_ascii=False, allow_nan=False) + "\n")
 
 
-def write_csv(path: Path, columns: list[str], rows: list[dict]) -> None:
+def write_csv(path: Path, columns: list[str], rows: list[dict[str, Any]]) -> None:
     """Write `rows` with `columns` in that order; None becomes an empty cell."""
     text = io.StringIO()
     table = csv.DictWriter(text, columns, lineterminator="\n")
@@ -96,10 +104,10 @@ def write_csv(path: Path, columns: list[str], rows: list[dict]) -> None:
     write(path, text.getvalue())
 
 
-def read_json(path: Path) -> dict | None:
-    """The JSON object in `path`, or None where it is absent or damaged.
+def read_json(path: Path) -> dict[str, Any] | None:
+    """Read the JSON object in `path`; None where it is absent or damaged.
 
-    NaN and Infinity are no JSON: whoever wrote them had no number to write.
+    NaN and Infinity are not JSON: a file that has them is damaged.
     """
     try:
         value = json.loads(path.read_bytes(), parse_constant=_no_number)
@@ -113,5 +121,6 @@ def _no_number(name: str) -> None:
 
 
 def sha256(path: Path) -> str:
+    """Return the SHA-256 of a file's content in hexadecimal digits."""
     with open(path, "rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()

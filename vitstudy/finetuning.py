@@ -16,7 +16,7 @@ from vitstudy.profiles import Recipe
 
 
 def recipe(context: Context[FineTuned]) -> Recipe:
-    """The profile's recipe with the settings' shares: `steps` of its steps, `rate` of its rates.
+    """Return the profile's recipe with `steps` of its steps and `rate` of its rates.
 
     A profile that starts from pretrained weights fine-tunes already: its rates stay. Nothing is
     compiled: that takes longer (21 s on an H100) than it saves in so few steps.
@@ -33,7 +33,7 @@ def recipe(context: Context[FineTuned]) -> Recipe:
 
 
 def rate_to_travel(distance: float, recipe: Recipe) -> float:
-    """How many times faster than by `recipe` a parameter must learn to go `distance` at most.
+    """Return how many times faster than by `recipe` a parameter must learn to go `distance`.
 
     Adam moves a parameter by about the learning rate a step, whatever its gradient's size, and the
     rate is half its greatest on average. Step sizes and bit widths, which have a scale of their
@@ -43,5 +43,5 @@ def rate_to_travel(distance: float, recipe: Recipe) -> float:
 
 
 def compress(context: Context[FineTuned]) -> nn.Module:
-    """The baseline trained on, in float."""
+    """Train the baseline on, in float."""
     return context.fit(context.model(), recipe(context))

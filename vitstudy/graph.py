@@ -1,4 +1,4 @@
-"""What the Snakefile asks: which cells a job takes, which stamps no longer hold, what failed."""
+"""Answers the Snakefile: which cells a job takes, which stamps no longer hold, what failed."""
 
 from __future__ import annotations
 
@@ -15,27 +15,28 @@ GROUPS = ("family", "cell")
 
 
 def jobs(profile: str, group: str = "family", every_tier: bool = False) -> Jobs:
-    """The cells of a profile by job: those of one data set, seed and family of methods, or each.
+    """Group the cells of a profile by job.
 
-    With `every_tier` also those of methods that the profile leaves out else. Starting Python with
-    torch costs more than a small cell does, and the families of one data set can be computed side
-    by side. Of a data set in the profile's `one_job` all families are one.
+    group: "family" for jobs of one data set, seed and family of methods, "cell" for one cell each.
+    Starting Python with torch costs more than a small cell does, and the families of one data set
+    can be computed side by side. Of a data set in the profile's `one_job` all families are one.
+    every_tier: add the methods that the profile computes only by name.
     """
     if group not in GROUPS:
         raise unknown("group", group, GROUPS)
-    found: Jobs = {}
+    by_job: Jobs = {}
     for cell in study.cells(profile, left_out=every_tier):
         part = cell.method if group == "cell" else family(cell.method)
         if group == "family" and cell.dataset in profiles.get(profile).one_job:
             part = "all"
-        found.setdefault(f"{cell.dataset}-{part}-seed{cell.seed}", []).append(cell)
-    return found
+        by_job.setdefault(f"{cell.dataset}-{part}-seed{cell.seed}", []).append(cell)
+    return by_job
 
 
 def family(key: str) -> str:
-    """What kind of method `key` is, or is a variant of: the Method column as a plain name.
+    """Return the Method column of `key`, or of the method it is a variant of, as a plain name.
 
-    Controls that are trained from scratch are a kind of their own: they wait for nothing, and
+    Controls that are trained from scratch are a family of their own: they wait for nothing, and
     would make the longest job longer.
     """
     method = methods.get(key)
@@ -46,56 +47,58 @@ def family(key: str) -> str:
 
 
 def before(jobs: Jobs, name: str) -> list[str]:
-    """The jobs that must be done before the job `name`: those with its cells' parents."""
+    """List the jobs that must be done before the job `name`: those with its cells' parents."""
     parents = {parent for cell in jobs[name] for parent in cell.parents()}
     return [other for other, cells in jobs.items() if other != name and parents & {*cells}]
 
 
 def priorities(profile: str, jobs: Jobs) -> dict[str, int]:
-    """By job, how much there is to do along the longest path that begins with it.
+    """Return, by job, how much there is to do along the longest path that begins with it.
 
-    A cell counts as many as its data set's recipe has steps. What much waits for goes first, and so
-    does what is long itself: a long job that begins last leaves all cores but one idle.
+    A cell counts as many steps as its data set's recipe. A job that much waits for goes first, and
+    so does a long one, since a long job that begins last leaves all cores but one idle.
     """
-    known, found = profiles.get(profile), {}
+    known = profiles.get(profile)
+    lengths: dict[str, int] = {}
     followers = {name: [other for other in jobs if name in before(jobs, other)] for name in jobs}
 
     def path(name: str) -> int:
-        if name not in found:
+        if name not in lengths:
             own = sum(known.recipe(cell.dataset).steps for cell in jobs[name])
-            found[name] = own + max(map(path, followers[name]), default=0)
-        return found[name]
+            lengths[name] = own + max(map(path, followers[name]), default=0)
+        return lengths[name]
 
     for name in jobs:
         path(name)
-    return found
+    return lengths
 
 
 def stamps(profile: str) -> Path:
+    """Return the folder of the stamps, one a job that is done."""
     return files.results(profile) / "stamps"
 
 
 def site_profile() -> Path:
-    """The file in which the site says which profile it shows."""
+    """Return the file in which the site says which profile it shows."""
     return files.root() / "site" / "profile.txt"
 
 
 def site_shows() -> str | None:
-    """The profile whose notebooks the site shows; None where there is no site."""
+    """Return the profile whose notebooks the site shows; None where there is no site."""
     shown = site_profile()
     return shown.read_text(encoding="utf-8").strip() if shown.exists() else None
 
 
 def executed(profile: str, notebook: str) -> Path:
-    """The executed copy of a notebook."""
+    """Return the path of a notebook's executed copy."""
     return files.results(profile) / "notebooks" / f"{notebook}.ipynb"
 
 
 def clear_stale(profile: str, jobs: Jobs, notebooks: list[str]) -> None:
-    """Remove the stamps of what is no longer up to date or failed, and of all that follows from it.
+    """Remove the stamps of jobs that failed or are out of date, and of all that follows from them.
 
-    Snakemake alone would not go back for a missing stamp whose followers have theirs. Without
-    jobs, a profile shown from its records, cells and speed are as they are.
+    Snakemake alone would not go back for a missing stamp whose followers have theirs. Where there
+    are no jobs, since a profile is shown from its records, cells and timings stay as they are.
     """
     folder, failed = stamps(profile), job.failures(profile)
     stale = [
@@ -119,25 +122,25 @@ def clear_stale(profile: str, jobs: Jobs, notebooks: list[str]) -> None:
 
 
 def missing(profile: str, every_tier: bool = False) -> dict[str, str]:
-    """The cells and the jobs of the profile that failed, each with the reason in one line."""
-    found = {}
+    """List the cells and the jobs of the profile that failed, each with the reason in one line."""
+    reasons = {}
     for cell in study.cells(profile, left_out=every_tier):
         record = study.read(cell)
         if record and record.status != "done":
-            found[str(cell)] = record.error
+            reasons[str(cell)] = record.error or "no reason is kept"
     cells = jobs(profile, every_tier=every_tier)
     for name, reason in job.failures(profile).items():
         kind, _, what = name.partition("-")
         if absent := [str(cell) for cell in cells.get(what, ()) if study.read(cell) is None]:
             reason += f"; without a record: {', '.join(absent)}"
-        found[f"{kind} {what}".strip()] = reason
-    return found
+        reasons[f"{kind} {what}".strip()] = reason
+    return reasons
 
 
 def unmade(profile: str, cells: list[Cell], notebooks: list[str]) -> list[str]:
-    """The kinds of products that are not made of the profile, or not all; none where it is whole.
+    """List the kinds of products of the profile that are not made, or not all of them.
 
-    A product whose job failed counts as made: `missing` tells it.
+    A product whose job failed counts as made, since `missing` lists it.
     """
     folder, failed = stamps(profile), job.failures(profile)
     noted = any(name.startswith("cells-") for name in failed)

@@ -1,9 +1,9 @@
 """Vector instruction sets that a processor can be held to, so that it rounds as an older one does.
 
-The libraries beneath torch choose their kernels by the processor; each has a variable of its own
-that keeps it from the newer ones, read once, when it is loaded: so a process is started for each
-set. ONNX Runtime, and FBGEMM beneath PyTorch's dynamic int8, know no such variable and go on
-choosing for themselves.
+The libraries that torch calls choose their kernels by the processor. Each has a variable of its own
+that keeps it from the newer ones and is read once, when it is loaded: so a process is started for
+each set. ONNX Runtime, and FBGEMM, which computes PyTorch's dynamic int8, know no such variable and
+go on choosing for themselves.
 """
 
 from __future__ import annotations
@@ -39,19 +39,23 @@ SETS = {
         "OPENBLAS_CORETYPE": "SkylakeX",
     },
 }
-"""From the oldest to the newest; `default` is what every processor of 64 bits has."""
-NEEDS = {"default": (), "avx2": ("avx2",), "avx512": ("avx2", "avx512f")}
-"""Flags of the processor without which torch, told to use a set all the same, would crash."""
+"""The variables of each set, the newest last; every 64-bit processor has `default`."""
+NEEDS: dict[str, tuple[str, ...]] = {
+    "default": (),
+    "avx2": ("avx2",),
+    "avx512": ("avx2", "avx512f"),
+}
+"""The processor's flags without which torch would crash if it were told to use the set."""
 
 
 def available() -> list[str]:
-    """The sets that this processor has, the newest last."""
+    """List the sets that this processor has, the newest last."""
     flags = measure.instruction_sets()
     return [name for name, needed in NEEDS.items() if set(needed) <= set(flags)]
 
 
 def chosen(names: list[str]) -> tuple[list[str], list[str]]:
-    """Those of `names` that this processor has, the newest last, and those that it lacks.
+    """Split `names` into the sets that this processor has, the newest last, and those it lacks.
 
     Raises UserError where a name is none of `SETS`, or the processor has none of them.
     """
@@ -59,24 +63,26 @@ def chosen(names: list[str]) -> tuple[list[str], list[str]]:
         if name not in SETS:
             raise unknown("instruction set", name, SETS)
     here = available()
-    found = [name for name in here if name in names]
-    if not found:
+    usable = [name for name in here if name in names]
+    if not usable:
         raise UserError(
             f"this processor has none of {', '.join(names)}; it has {', '.join(here)}: name those"
         )
-    return found, [name for name in SETS if name in names and name not in here]
+    return usable, [name for name in SETS if name in names and name not in here]
 
 
 def environment(name: str, home: Path) -> dict[str, str]:
-    """This process's variables, and those that hold a child to the set `name`, on the CPU alone,
-    with `home` to compute in; its data are this process's."""
+    """Return the variables that hold a child process to the set `name`, on the CPU alone.
+
+    The child computes in the folder `home`; its data and other variables are this process's.
+    """
     images = cifar.data_root()
     held = {**SETS[name], "CUDA_VISIBLE_DEVICES": "", "VITSTUDY_HOME": str(home)}
     return {**os.environ, **held} | ({"VITSTUDY_DATA": str(images)} if images.is_dir() else {})
 
 
 def share_data(home: Path) -> None:
-    """Let `home` have this process's decoded data sets, so that none is decoded twice."""
+    """Link this process's decoded data sets into `home`, so that none is decoded twice."""
     ours, theirs = files.artifacts("data"), home / "artifacts" / "data"
     ours.mkdir(parents=True, exist_ok=True)
     theirs.parent.mkdir(parents=True, exist_ok=True)
@@ -85,7 +91,7 @@ def share_data(home: Path) -> None:
 
 
 def call(code: str, name: str, home: Path) -> str:
-    """Run Python `code` held to the set `name`, with `home` to compute in; why it failed, or ""."""
+    """Run Python `code` held to the set `name` in the folder `home`; return why it failed."""
     done = subprocess.run(
         [sys.executable, "-c", code],
         env=environment(name, home),
@@ -99,5 +105,5 @@ def call(code: str, name: str, home: Path) -> str:
 
 
 def processor() -> str:
-    """The processor's name, without its cores and without what torch uses of it."""
+    """Return the processor's name, without its cores and the instructions that torch uses."""
     return measure.cpu().rpartition(" (")[0]

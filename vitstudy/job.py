@@ -1,4 +1,4 @@
-"""One job of the graph, tried: where it fails it leaves a note, and what does not need it goes on.
+"""Tries one job of the graph; one that fails leaves a note, and jobs that do not need it go on.
 
     python -m vitstudy.job PROFILE JOB COMMAND...    runs `python -m vitstudy COMMAND...`
 
@@ -8,6 +8,7 @@ to mend, which ends the run. It is a process of its own, since a job may be kill
 
 from __future__ import annotations
 
+import io
 import re
 import signal
 import subprocess
@@ -20,24 +21,24 @@ from vitstudy import files
 from vitstudy.errors import FULL, FULL_LINE
 
 LINES_KEPT = 60
-"""Of what a failed job printed, in its note."""
+"""Number of the last printed lines of a failed job that its note keeps."""
 _CELL = re.compile(r"\[\d+/\d+\] (\S+?),?(?: |$)")
 _OURS = "vitstudy: "
 
 
 def folder(profile: str) -> Path:
-    """Where the notes of failed jobs lie, each under its job's name."""
+    """Return the folder of the failed jobs' notes, each under its job's name."""
     return files.results(profile) / "failures"
 
 
 def failures(profile: str) -> dict[str, str]:
-    """By job, why it failed when it was last tried, in one line."""
+    """Read, by job, why it failed when it was last tried, in one line."""
     notes = sorted(folder(profile).glob("*")) if folder(profile).is_dir() else []
     return {note.name: note.read_text(encoding="utf-8").partition("\n")[0] for note in notes}
 
 
 def run(profile: str, job: str, command: list[str]) -> int:
-    """Run `python -m vitstudy` with the arguments `command`; the exit code."""
+    """Run `python -m vitstudy` with the arguments `command`; return the exit code."""
     note = folder(profile) / job
     note.unlink(missing_ok=True)
     code, printed = _run([sys.executable, "-m", "vitstudy", *command])
@@ -55,9 +56,9 @@ def run(profile: str, job: str, command: list[str]) -> int:
 
 
 def _run(command: list[str]) -> tuple[int, list[str]]:
-    """The exit code of `command`, and the last lines that it wrote to stderr, which are handed on.
+    """Run `command`, pass its stderr on; return its exit code and the last lines of its stderr.
 
-    Whatever ends this process but SIGKILL ends the command, too.
+    Every signal that ends this process, except SIGKILL, ends the command too.
     """
     for number in (signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, lambda number, _: sys.exit(128 + number))
@@ -66,14 +67,14 @@ def _run(command: list[str]) -> tuple[int, list[str]]:
         command, stderr=subprocess.PIPE, encoding="utf-8", errors="replace"
     ) as process:
 
-        def hand_on() -> None:
-            for line in process.stderr:
+        def pass_on() -> None:
+            for line in process.stderr or ():
                 sys.stderr.write(line)
                 sys.stderr.flush()
                 printed.append(line.rstrip())
 
         # A kernel that outlives the command holds its stderr open: the command's end counts.
-        reader = threading.Thread(target=hand_on, daemon=True)
+        reader = threading.Thread(target=pass_on, daemon=True)
         reader.start()
         try:
             code = process.wait()
@@ -85,7 +86,7 @@ def _run(command: list[str]) -> tuple[int, list[str]]:
 
 
 def reason(code: int, printed: list[str]) -> str:
-    """Why a command ended with `code` having `printed` so much, in one line."""
+    """Say in one line why a command that printed these lines ended with `code`."""
     cells = [match[1] for line in printed if (match := _CELL.search(line))]
     at = f", at {cells[-1]}" if cells else ""
     if code < 0:
@@ -98,7 +99,8 @@ def reason(code: int, printed: list[str]) -> str:
 
 
 if __name__ == "__main__":
-    sys.stderr.reconfigure(errors="replace")
+    if isinstance(sys.stderr, io.TextIOWrapper):
+        sys.stderr.reconfigure(errors="replace")
     try:
         sys.exit(run(sys.argv[1], sys.argv[2], sys.argv[3:]))
     except KeyboardInterrupt:

@@ -1,4 +1,4 @@
-"""What a record says of a model: what it answers on the test images, what it costs, where it ran.
+"""Measures a model: its answers on the test images, its costs, and the machine that it runs on.
 
 Parameters and MACs have a closed formula for the ViT here and a counter that looks at the model;
 the tests hold one against the other.
@@ -7,11 +7,12 @@ the tests hold one against the other.
 from __future__ import annotations
 
 import copy
+import math
 import os
 import platform
 from pathlib import Path
 from types import ModuleType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -27,20 +28,22 @@ if TYPE_CHECKING:
     from vitstudy.context import Context
 
 MIB = 2**20
-
-
 LIKELIEST = 5
-"""How many classes are kept of every test image's prediction."""
+"""Number of classes that are kept of every test image's prediction."""
 
 
 def on_test_images(
-    context: Context, model: nn.Module, *, alone: bool = False
-) -> tuple[dict, dict[str, np.ndarray]]:
-    """A record's fields on what `model` answers on all test images, and its predictions.
+    context: Context[Any], model: nn.Module, *, alone: bool = False
+) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
+    """Evaluate `model` on all test images; return a record's fields and the predictions.
 
-    The predictions are `labels` (N,), `classes` (N, 5), likeliest first, and `probabilities`
-    (N, 5). With `alone` the images are evaluated one by one, too, as is due where an image's logits
-    depend on those beside it. Raises TrainingFailed where a logit is not finite.
+    The predictions are `labels` (N,), and `classes` and `probabilities`, both (N, 5), likeliest
+    first.
+
+    alone: whether the images are evaluated one by one, too, as is due where an image's logits
+    depend on those beside it.
+
+    Raises TrainingFailed where a logit is not finite.
     """
     test = context.data.test
     logits = context.evaluate(model, test)
@@ -80,8 +83,8 @@ def on_test_images(
     }
 
 
-def costs(context: Context, model: nn.Module, packer: ModuleType) -> dict:
-    """A record's fields on what `model` costs, and on the machine that it was measured on.
+def costs(context: Context[Any], model: nn.Module, packer: ModuleType) -> dict[str, Any]:
+    """Measure a record's fields on the costs of `model`, and on the machine.
 
     packer: the module that packs it; an engine's has `facts`, since torch's counters do not see
     into an engine.
@@ -91,19 +94,20 @@ def costs(context: Context, model: nn.Module, packer: ModuleType) -> dict:
     return {**fields, "threads": torch.get_num_threads(), "cpu": cpu(), "gpu": gpu()}
 
 
-def costs_of(model: nn.Module, packer: ModuleType, example: Tensor) -> dict:
-    """`parameters` and `macs` of `model` for one input, `example` (1, ...), and an engine's facts.
+def costs_of(model: nn.Module, packer: ModuleType, example: Tensor) -> dict[str, Any]:
+    """Count `parameters` and `macs` of `model` for one input, `example` (1, ...), and an engine's facts.
 
     packer: as `costs`.
     """
     if hasattr(packer, "facts"):
-        return packer.facts(model, example)
+        facts: dict[str, Any] = packer.facts(model, example)
+        return facts
     return {"parameters": count_parameters(model), "macs": count_macs_of(model, example)}
 
 
 def count_parameters(model: nn.Module) -> int:
-    """Learned values of `model`, those that a quantized layer keeps packed included."""
-    total = sum(parameter.numel() for parameter in model.parameters())
+    """Count the learned values of `model`, also those that a quantized layer keeps packed."""
+    total: int = sum(parameter.numel() for parameter in model.parameters())
     for module in model.modules():
         if callable(weight := getattr(module, "weight", None)):  # PyTorch's quantized layers
             bias = module.bias()
@@ -111,25 +115,24 @@ def count_parameters(model: nn.Module) -> int:
     return total
 
 
-def _linear_dynamic(inputs, packed, *args, out_shape=None, **kwargs) -> int:
-    """Operations of PyTorch's int8 linear layer: two for each input of each output."""
-    outputs = 1
-    for side in out_shape:
-        outputs *= side
-    return 2 * outputs * inputs[-1]
+def _linear_dynamic(
+    inputs: tuple[int, ...], *_: object, out_shape: tuple[int, ...] = (), **_options: object
+) -> int:
+    """Count the operations of PyTorch's int8 linear layer: two for each input of each output."""
+    return 2 * math.prod(out_shape) * inputs[-1]
 
 
 def count_macs(model: nn.Module, image_size: int | tuple[int, int], channels: int) -> int:
-    """Multiply-accumulates of one image by torch's own counter, attention's products included.
+    """Count the multiply-accumulates of one image by torch's own counter, attention included.
 
-    image_size: of the sides, or (height, width).
+    image_size: height and width in pixels, or (height, width).
     """
     sides = (image_size, image_size) if isinstance(image_size, int) else image_size
     return count_macs_of(model, torch.zeros(1, channels, *sides))
 
 
 def count_macs_of(model: nn.Module, example: Tensor) -> int:
-    """Multiply-accumulates of one input, `example` (1, ...), by torch's own counter.
+    """Count the multiply-accumulates of one input, `example` (1, ...), by torch's own counter.
 
     The counter knows no fused attention on the CPU in some versions of torch and calls it free, so
     it is shown the plain one: two matrix products.
@@ -138,14 +141,15 @@ def count_macs_of(model: nn.Module, example: Tensor) -> int:
     if hasattr(torch.ops.quantized, "linear_dynamic"):
         known[torch.ops.quantized.linear_dynamic] = _linear_dynamic
     counter = FlopCounterMode(display=False, custom_mapping=known)
-    device = next((each.device for each in model.parameters()), torch.device("cpu"))
+    device = next((weight.device for weight in model.parameters()), torch.device("cpu"))
     with counter, sdpa_kernel(SDPBackend.MATH), torch.inference_mode():
         copy.deepcopy(model).eval()(example.to(device))
-    return counter.get_total_flops() // 2
+    operations: int = counter.get_total_flops()
+    return operations // 2
 
 
 def _stem(architecture: Architecture, channels: int) -> tuple[int, int]:
-    """Parameters and MACs of what turns an image into tokens."""
+    """Count, by formula, the parameters and MACs of the layers that turn an image into tokens."""
     side = architecture.image_size
     if not architecture.stem:
         weights = channels * architecture.patch_size**2 * architecture.width
@@ -161,7 +165,7 @@ def _stem(architecture: Architecture, channels: int) -> tuple[int, int]:
 
 
 def vit_parameters(architecture: Architecture, num_classes: int, channels: int) -> int:
-    """Parameters of the ViT of `architecture`, by formula."""
+    """Count the parameters of the ViT of `architecture` by formula."""
     width, hidden = architecture.width, round(architecture.width * architecture.mlp_ratio)
     tokens = (architecture.image_size // architecture.patch_size) ** 2 + 1
     block = 4 * width * width + 4 * width + 2 * width * hidden + hidden + width + 4 * width
@@ -171,9 +175,10 @@ def vit_parameters(architecture: Architecture, num_classes: int, channels: int) 
 
 
 def vit_macs(architecture: Architecture, num_classes: int, channels: int) -> int:
-    """Multiply-accumulates of one image through the ViT of `architecture`, by formula.
+    """Count the multiply-accumulates of one image through the ViT of `architecture` by formula.
 
-    Matrix products and convolutions; norms, softmax and GELU are not counted, as is usual.
+    They are those of matrix products and convolutions; norms, softmax and GELU do not count, as is
+    usual.
     """
     width, hidden = architecture.width, round(architecture.width * architecture.mlp_ratio)
     tokens = (architecture.image_size // architecture.patch_size) ** 2 + 1
@@ -182,7 +187,7 @@ def vit_macs(architecture: Architecture, num_classes: int, channels: int) -> int
 
 
 def cpu() -> str:
-    """The processor's name, as the system gives it, and the vector instructions torch uses."""
+    """Return the processor's name, its cores, and the vector instructions that torch uses."""
     name = platform.processor() or platform.machine()
     cpuinfo = Path("/proc/cpuinfo")
     if cpuinfo.exists():
@@ -194,28 +199,23 @@ def cpu() -> str:
 
 
 def instruction_sets() -> list[str]:
-    """The processor's vector and matrix instructions that matter to int8 and bfloat16."""
+    """List the processor's vector and matrix instructions that matter to int8 and bfloat16."""
     cpuinfo = Path("/proc/cpuinfo")
     if not cpuinfo.exists():
         return []
-    flags = next(
-        (
-            s
-            for s in cpuinfo.read_text(encoding="utf-8").splitlines()
-            if s.startswith(("flags", "Features"))
-        ),
-        "",
-    )
+    lines = cpuinfo.read_text(encoding="utf-8").splitlines()
+    flags = next((line for line in lines if line.startswith(("flags", "Features"))), "")
     wanted = ("avx2", "avx512f", "vnni", "bf16", "amx", "asimddp", "i8mm", "sve")
     return sorted({flag for flag in flags.split() if any(part in flag for part in wanted)})
 
 
 def has_bf16() -> bool:
-    """Whether the processor computes in bfloat16 itself; one that does not say so does not."""
-    return any("bf16" in each for each in instruction_sets())
+    """Tell whether the processor says that it computes in bfloat16 itself."""
+    return any("bf16" in name for name in instruction_sets())
 
 
 def gpu() -> str | None:
+    """Return the name of the current GPU; None where there is none."""
     return torch.cuda.get_device_name() if torch.cuda.is_available() else None
 
 
@@ -226,33 +226,29 @@ POWERCAP = Path("/sys/class/powercap")
 
 
 def energy_counters() -> dict[str, tuple[float, float]]:
-    """Joules so far and the joules at which it starts again from 0, by counter; empty without any.
+    """Read, by counter, the joules so far and the joules at which it starts again from 0.
 
-    Processor packages are counted whole: what else runs meanwhile is in it.
+    Processor packages are counted whole, with all that runs on them.
     """
-    found = {}
+    counters = {}
     for folder in sorted(POWERCAP.glob("*-rapl:[0-9]*")):
         if folder.name.count(":") == 1:  # a package; what has two is a part of one
             try:
-                numbers = [
+                joules, most = (
                     int((folder / name).read_text(encoding="utf-8")) / 1e6
                     for name in ("energy_uj", "max_energy_range_uj")
-                ]
-                found[(folder / "name").read_text(encoding="utf-8").strip()] = (
-                    numbers[0],
-                    numbers[1],
                 )
+                name = (folder / "name").read_text(encoding="utf-8").strip()
+                counters[name] = (joules, most)
             except (OSError, ValueError):
                 continue  # not for this user to read
-    if torch.cuda.is_available():
-        joules = _gpu_joules()
-        if joules is not None:
-            found["gpu"] = (joules, float("inf"))
-    return found
+    if torch.cuda.is_available() and (gpu_joules := _gpu_joules()) is not None:
+        counters["gpu"] = (gpu_joules, float("inf"))
+    return counters
 
 
 def _gpu_joules() -> float | None:
-    """Joules of the current GPU since its driver was loaded; None where NVML does not tell."""
+    """Read the joules of the current GPU since its driver was loaded; None where NVML cannot."""
     try:
         import pynvml
 
@@ -260,7 +256,8 @@ def _gpu_joules() -> float | None:
         handle = pynvml.nvmlDeviceGetHandleByUUID(
             f"GPU-{torch.cuda.get_device_properties(torch.cuda.current_device()).uuid}"
         )
-        return pynvml.nvmlDeviceGetTotalEnergyConsumption(handle) / 1e3
+        millijoules: int = pynvml.nvmlDeviceGetTotalEnergyConsumption(handle)
+        return millijoules / 1e3
     except ImportError:
         return None
     except pynvml.NVMLError:
@@ -270,12 +267,13 @@ def _gpu_joules() -> float | None:
 def energy_between(
     before: dict[str, tuple[float, float]], after: dict[str, tuple[float, float]]
 ) -> dict[str, float] | None:
-    """Joules that each counter counted between two readings of `energy_counters`; None of none.
+    """Return the joules of each counter between two readings; None where there is no counter.
 
-    A counter that started again meanwhile is taken to have done so once.
+    before, after: answers of `energy_counters`. A counter that started again meanwhile is taken to
+    have done so once.
     """
-    found = {}
+    joules = {}
     for name in before.keys() & after.keys():
         spent = after[name][0] - before[name][0]
-        found[name] = round(spent if spent >= 0 else spent + before[name][1], 2)
-    return dict(sorted(found.items())) or None
+        joules[name] = round(spent if spent >= 0 else spent + before[name][1], 2)
+    return dict(sorted(joules.items())) or None

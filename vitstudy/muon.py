@@ -15,15 +15,16 @@ import torch
 from torch import Tensor
 
 COEFFICIENTS = (3.4445, -4.7750, 2.0315)
-"""Of the quintic iteration, the authors': small singular values are lifted fastest."""
+"""Coefficients of the authors' quintic iteration, which lifts small singular values fastest."""
 ITERATIONS = 5
 SMALLEST_NORM = 1e-7
 
 
 def orthogonalize(matrices: Tensor) -> Tensor:
-    """Matrices (K, rows, columns) with their singular values moved near 1, in their own precision.
+    """Move the singular values of matrices (K, rows, columns) near 1, in the matrices' precision.
 
-    Newton-Schulz iterations X ← aX + b(XXᵀ)X + c(XXᵀ)²X from each matrix over its Frobenius norm.
+    These are Newton-Schulz iterations, X ← aX + b(XXᵀ)X + c(XXᵀ)²X from each matrix divided by its
+    Frobenius norm.
     """
     a, b, c = COEFFICIENTS
     tall = matrices.shape[-2] > matrices.shape[-1]
@@ -36,10 +37,11 @@ def orthogonalize(matrices: Tensor) -> Tensor:
 
 
 class Muon(torch.optim.Optimizer):
-    """Muon with Nesterov momentum and decoupled weight decay, for parameters that are matrices.
+    """Muon for parameters that are matrices, with Nesterov momentum and decoupled weight decay.
 
-    A matrix of more rows than columns steps by the root of their quotient further, as in the
-    authors' code. On a GPU the iteration runs in bfloat16. Raises ValueError for other parameters.
+    The step of a matrix with more rows than columns is longer by the root of their quotient, as in
+    the authors' code. On a GPU the iteration runs in bfloat16. Raises ValueError for parameters
+    that are not matrices.
     """
 
     def __init__(
@@ -57,13 +59,13 @@ class Muon(torch.optim.Optimizer):
 
     @torch.no_grad()
     def step(self, closure: Callable[[], Tensor] | None = None) -> Tensor | None:
-        """Take one step; `closure` computes the loss anew, as PyTorch's optimisers have it."""
+        """Take one step; `closure`, where it is given, computes the loss, which is returned."""
         loss = None
         if closure is not None:
             with torch.enable_grad():
                 loss = closure()
         for group in self.param_groups:
-            alike: dict[tuple, list[Tensor]] = {}
+            alike: dict[tuple[object, ...], list[Tensor]] = {}
             for parameter in group["params"]:
                 if parameter.grad is not None:
                     kind = (parameter.shape, parameter.device, parameter.dtype)
@@ -75,7 +77,7 @@ class Muon(torch.optim.Optimizer):
     def _step(
         self, parameters: list[Tensor], rate: float, weight_decay: float, momentum: float
     ) -> None:
-        """Step all `parameters`, which are of one shape."""
+        """Take one step of all `parameters`, which have one shape."""
         gradients = [parameter.grad for parameter in parameters]
         buffers = []
         for parameter in parameters:

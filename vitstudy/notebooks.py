@@ -1,4 +1,4 @@
-"""Notebooks are run (papermill) and checked (nbval) from here, and from nowhere else."""
+"""Runs notebooks (papermill) and checks them (nbval), which nothing else does."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import subprocess
 import sys
 import tempfile
 from pathlib import Path
+from typing import Any
 
 from vitstudy import files, graph, profiles, study
 from vitstudy.errors import NotebookFailed, UserError, unknown
@@ -18,61 +19,69 @@ from vitstudy.study import Cell
 log = logging.getLogger(__name__)
 
 JUDGE = "VITSTUDY_JUDGE"
-"""Set to 1 in a kernel where a number outside its band is an error, not a note."""
+"""Environment variable, 1 in a kernel where a number outside its band is an error, not a note."""
 
 
 def folder() -> Path:
+    """Return the folder of the committed notebooks."""
     return files.repository() / "notebooks"
 
 
 def names() -> list[str]:
+    """List the notebooks' names, in order."""
     return sorted(path.stem for path in folder().glob("*.ipynb"))
 
 
 def path(name: str) -> Path:
+    """Return the file of the notebook `name`; raise UserError where there is none."""
     if name not in names():
         raise unknown("notebook", name, names())
     return folder() / f"{name}.ipynb"
 
 
 def parameters(notebook: Path) -> list[str]:
-    """The names that the notebook's cell tagged `parameters` assigns."""
-    found: list[str] = []
+    """List the names that the notebook's cell tagged `parameters` assigns."""
+    assigned: list[str] = []
     for cell in json.loads(notebook.read_text(encoding="utf-8"))["cells"]:
         if "parameters" in cell["metadata"].get("tags", []):
             for node in ast.parse("".join(cell["source"])).body:
                 if isinstance(node, ast.Assign):
-                    found += [each.id for each in node.targets if isinstance(each, ast.Name)]
-    return found
+                    assigned += [
+                        target.id for target in node.targets if isinstance(target, ast.Name)
+                    ]
+    return assigned
 
 
 def needs(name: str) -> list[str]:
-    """The methods without a record of which the notebook has nothing to show: its metadata says."""
+    """List the methods whose records the notebook cannot do without, as its metadata say."""
     metadata = json.loads(path(name).read_text(encoding="utf-8"))["metadata"]
-    return metadata.get("vitstudy", {}).get("needs", [])
+    keys: list[str] = metadata.get("vitstudy", {}).get("needs", [])
+    return keys
 
 
 def lacks(name: str, profile: str) -> list[str]:
-    """Those of them that the profile has no record of, on any data set."""
+    """List the methods that the notebook needs and of which the profile has no record."""
     known = profiles.get(profile)
 
     def measured(method: str) -> bool:
-        cells = (Cell(profile, each, method, known.seeds[0]) for each in known.datasets)
+        cells = (Cell(profile, dataset, method, known.seeds[0]) for dataset in known.datasets)
         return any((record := study.read(cell)) and record.status == "done" for cell in cells)
 
     return [method for method in needs(name) if not measured(method)]
 
 
 def shown(profile: str) -> list[str]:
-    """The notebooks that have something to show of a profile."""
+    """List the notebooks that have something to show of a profile."""
     return [name for name in names() if not lacks(name, profile)]
 
 
-def execute(name: str, profile: str, output: Path | None = None, **given) -> Path:
-    """Run the notebook `name` on `profile` from a clean kernel; where its executed copy lies.
+def execute(name: str, profile: str, output: Path | None = None, **given: Any) -> Path:
+    """Run the notebook `name` on `profile` from a clean kernel; return its executed copy's path.
 
-    `given` are further parameters. Raises UserError where the notebook has no such parameter or
-    nothing to show of the profile, NotebookFailed where a cell of it raises an error.
+    given: further parameters of the notebook.
+
+    Raises UserError where the notebook has no such parameter or nothing to show of the profile,
+    NotebookFailed where a cell of it raises an error.
     """
     source = path(name)
     if absent := lacks(name, profile):
@@ -97,10 +106,11 @@ def skip_iri_grammars() -> None:
     Notebooks are checked against a schema that has no addresses in it; without that package
     jsonschema leaves the check of those out.
     """
-    sys.modules.setdefault("rfc3987_syntax", None)
+    modules: dict[str, Any] = sys.modules
+    modules.setdefault("rfc3987_syntax", None)  # an import of it then fails
 
 
-def _papermill(source: Path, output: Path, given: dict) -> None:
+def _papermill(source: Path, output: Path, given: dict[str, Any]) -> None:
     skip_iri_grammars()
     import papermill
     from nbclient.exceptions import DeadKernelError
@@ -121,8 +131,11 @@ def _papermill(source: Path, output: Path, given: dict) -> None:
         ) from error
 
 
-def sentence(entry: dict) -> str:
-    """What a notebook found outside its band, an entry of `results/<profile>/outside`, in words."""
+def sentence(entry: dict[str, Any]) -> str:
+    """Put into words which number lies outside its band.
+
+    entry: one of a file in `results/<profile>/outside`.
+    """
     value = "no finite number" if entry["value"] is None else f"{entry['value']:.4g}"
     return (
         f"{entry['name']} is {value}, its band {entry['low']:.4g} to {entry['high']:.4g} "
@@ -139,7 +152,7 @@ def refresh() -> None:
 def refresh_one(name: str) -> None:
     """Execute the notebook `name` on its own default profile and write its outputs into it.
 
-    What a run leaves in the metadata besides outputs (times, versions, widgets) is taken out.
+    Metadata that a run leaves besides outputs (times, versions, widgets) are removed.
     """
     skip_iri_grammars()
     import nbformat
@@ -159,17 +172,12 @@ def refresh_one(name: str) -> None:
 
 
 def check(notebooks: list[Path]) -> int:
-    """Run executed notebooks again under nbval, compare marked outputs; the exit code.
+    """Run executed notebooks again under nbval and compare marked outputs; return the exit code.
 
-    Here alone a number outside its band is an error.
+    Only here a number outside its band is an error.
     """
     command = [sys.executable, "-m", "pytest", "--nbval-lax", "--nbval-current-env", "-q"]
-    command += [
-        "-p",
-        "no:cacheprovider",
-        "--override-ini=testpaths=",
-        "--rootdir",
-        str(files.REPOSITORY),
-    ]
+    command += ["-p", "no:cacheprovider", "--override-ini=testpaths="]
+    command += ["--rootdir", str(files.REPOSITORY)]
     command += map(str, notebooks)
     return subprocess.run(command, env={**os.environ, JUDGE: "1"}, check=False).returncode

@@ -1,9 +1,9 @@
-"""What another processor changes: one artifact under several instruction sets, and beside records.
+"""Measures what another processor changes, under several instruction sets and beside records.
 
 A processor is held to each instruction set that it has (`instructions`), and the test logits of one
 file are compared with those under the newest. Where a record of another machine is at hand, its
-predictions are compared with what this machine makes of the same recipe step: the same file for
-vanilla, and for what is made of it without training the same method done again here.
+predictions are compared with those of this machine: of the same file for vanilla, and of the method
+done again here where that takes no training.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ import shutil
 import tempfile
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -29,8 +30,10 @@ METHODS = (
     *("vanilla", "dynamic", "onnx-int8", "torchao-int8", "fq-vit"),
     *("lsq-w4", "rounded-w4"),
 )
-"""Float, every kind of integer arithmetic, and what imitates it; `rounded-w4` is LSQ's own layers
-before training, for where no trained one is at hand."""
+"""The methods that are compared: float, every kind of integer arithmetic, and its imitations.
+
+`rounded-w4` has LSQ's layers before training, for where no trained model is at hand.
+"""
 COLUMNS = [
     *("what", "dataset", "method", "instructions", "against", "of", "largest_difference"),
     *("flips", "images", "cpu"),
@@ -39,18 +42,22 @@ RECIPE_COLUMNS = ["dataset", "seed", "instructions", "cpu", "accuracy"]
 
 
 def path(profile: str) -> Path:
+    """Return the table of the profile's models under several instruction sets."""
     return files.results(profile) / "tables" / "portability.csv"
 
 
 def recipe_path(profile: str) -> Path:
+    """Return the table of the profile's trainings under several instruction sets."""
     return files.results(profile) / "tables" / "portability_recipe.csv"
 
 
 def make(profile: str, images: int | None = None) -> Path:
-    """Compare the profile's artifacts, first seed, on so many of the first test images, by default
-    all, and write `tables/portability.csv` and `portability_recipe.csv`; where the first is.
+    """Compare the artifacts of the profile's first seed, and write both tables.
 
-    Raises UserError where no artifact of vanilla is here, or a process fails.
+    images: number of the first test images; None for all.
+
+    Returns the path of the first table. Raises UserError where no artifact of vanilla is here, or a
+    process fails.
     """
     from vitstudy.report import portability
 
@@ -87,8 +94,11 @@ def make(profile: str, images: int | None = None) -> Path:
 
 
 def _place(cell: Cell, home: Path) -> Path | None:
-    """Put the cell's artifact below `home`: a copy of the one that its record names, or one made
-    of its parents' where that takes no training; where it is, None where neither can be had."""
+    """Put the cell's artifact below `home` and return its path; None where it cannot be had.
+
+    It is a copy of the one that the record names, or is made of its parents' artifacts where that
+    takes no training.
+    """
     record, place = study.read(cell), _artifact(cell, home)
     if place.exists():
         return place
@@ -101,9 +111,11 @@ def _place(cell: Cell, home: Path) -> Path | None:
         return place
     if record.steps != 0:
         return None
-    parents = {parent.method: _place(parent, home) for parent in cell.parents()}
-    if not all(parents.values()):
-        return None
+    parents = {}
+    for parent in cell.parents():
+        if (artifact := _place(parent, home)) is None:
+            return None
+        parents[parent.method] = artifact
     log.info("making %s of its parents", cell)
     method, context = methods.get(cell.method), _context(cell, parents)
     with training.threads(context.profile.threads):
@@ -116,8 +128,8 @@ def _artifact(cell: Cell, home: Path) -> Path:
     return home / cell.artifact_path.relative_to(files.root())
 
 
-def _context(cell: Cell, artifacts: dict[str, Path]) -> Context:
-    """What the cell is made and evaluated with, on the CPU."""
+def _context(cell: Cell, artifacts: dict[str, Path]) -> Context[Any]:
+    """Make the context in which the cell is made and evaluated, on the CPU."""
     method, profile = methods.get(cell.method), profiles.get(cell.profile)
     return Context(
         profile=profile,
@@ -135,7 +147,7 @@ def _context(cell: Cell, artifacts: dict[str, Path]) -> Context:
 
 
 def _run(profile: str, name: str, images: int | None, home: Path) -> str:
-    """Evaluate what lies below `home` under the set `name`; why it failed, or ""."""
+    """Evaluate the artifacts below `home` under the set `name`; return why it failed, or ""."""
     log.info("test logits of %s under %s", profile, name)
     code = (
         f"from vitstudy import portability; portability.evaluate({profile!r}, {name!r}, {images})"
@@ -145,8 +157,10 @@ def _run(profile: str, name: str, images: int | None, home: Path) -> str:
 
 
 def evaluate(profile: str, name: str, images: int | None = None) -> None:
-    """Write the logits of every artifact below `$VITSTUDY_HOME`, as this process computes, of so
-    many of the first test images, by default all."""
+    """Write the logits of every artifact below `$VITSTUDY_HOME`, as this process computes them.
+
+    images: number of the first test images; None for all.
+    """
     known = profiles.get(profile)
     for dataset in known.datasets:
         for key in METHODS:
@@ -169,13 +183,13 @@ def _logits(cell: Cell, name: str, home: Path) -> Path:
 # -- comparison -----------------------------------------------------------------------------------
 
 
-def _rows(cell: Cell, sets: list[str], home: Path) -> list[dict]:
-    """Each older set against the newest, then the newest against a record of another machine."""
+def _rows(cell: Cell, sets: list[str], home: Path) -> list[dict[str, Any]]:
+    """Compare each older set with the newest, and the newest with another machine's record."""
     *older, newest = sets
     here = np.load(_logits(cell, newest, home))
     common = {"dataset": cell.dataset, "method": cell.method, "images": len(here)}
     common["cpu"] = instructions.processor()
-    rows = []
+    rows: list[dict[str, Any]] = []
     for name in older:
         other = np.load(_logits(cell, name, home))
         differences = {
@@ -184,21 +198,21 @@ def _rows(cell: Cell, sets: list[str], home: Path) -> list[dict]:
         }
         sides = {"instructions": name, "against": newest, "of": "logits"}
         rows.append({"what": "artifact", **common, **sides, **differences})
-    record = study.read(cell)
-    made_on = record.gpu or record.cpu
+    record = study.recorded(cell)
+    made_on = record.gpu or record.cpu or "an unknown machine"
     if cell.predictions_path.exists() and made_on != measure.cpu():
         sides = {"instructions": newest, "against": made_on, "of": "top probability"}
-        kept = {name: each[: len(here)] for name, each in study.predictions(cell).items()}
-        found = against_predictions(here, kept)
-        rows.append({"what": "record", **common, **sides, **found})
+        kept = {name: array[: len(here)] for name, array in study.predictions(cell).items()}
+        differences = against_predictions(here, kept)
+        rows.append({"what": "record", **common, **sides, **differences})
     return rows
 
 
-def against_predictions(logits: np.ndarray, kept: dict[str, np.ndarray]) -> dict:
-    """How logits (N, C) differ from a record's predictions of the same N images.
+def against_predictions(logits: np.ndarray, kept: dict[str, np.ndarray]) -> dict[str, Any]:
+    """Compare logits (N, C) with a record's predictions of the same N images.
 
-    `largest_difference` is of the probability of the record's likeliest class, which is kept in
-    float16: up to 0.00025 of it is rounding.
+    `largest_difference` is that of the probability of the record's likeliest class, which is kept
+    in float16: up to 0.00025 of it is rounding.
     """
     exponents = np.exp(logits - logits.max(1, keepdims=True))
     probabilities = exponents / exponents.sum(1, keepdims=True)

@@ -1,18 +1,19 @@
-"""Profiles: what differs between the sizes at which the study runs, and nothing else differs."""
+"""Profiles: all that differs between the sizes at which the study runs."""
 
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass, replace
+from typing import Any
 
 from vitstudy.errors import unknown
 
 EVALUATION_BATCH = 250
-"""Images that are evaluated at a time, on every profile."""
+"""Number of images in a batch of the evaluation, on every profile."""
 
 
 @dataclass(frozen=True)
 class Architecture:
-    """A Vision Transformer with a class token, as timm builds it."""
+    """The shape of a Vision Transformer with a class token, as timm builds it."""
 
     width: int
     depth: int
@@ -20,59 +21,59 @@ class Architecture:
     mlp_ratio: float
     image_size: int = 32
     patch_size: int = 4
-    """Pixels a token stands for, each way; a convolutional stem has as many."""
+    """Height and width of a token, in pixels; a convolutional stem has the same."""
     stem: tuple[tuple[int, int, int], ...] = ()
-    """Convolutions before the blocks: (channels, kernel, stride) each; empty for linear patches."""
+    """Convolutions before the blocks: (channels, kernel, stride); empty for linear patches."""
     timm_name: str = ""
     """timm's name of the pretrained model to start from; empty for training from scratch."""
 
 
 @dataclass(frozen=True)
 class Recipe:
-    """How a model is trained. One schedule for all: linear warm-up, then linear decay to zero."""
+    """How a model is trained: by a linear warm-up, then a linear decay to zero."""
 
     steps: int
     batch_size: int
     learning_rate: float = 2e-3
-    """Of AdamW, on all that is no matrix of a block."""
+    """Learning rate of AdamW, for every parameter that is not a matrix in a block."""
     matrix_learning_rate: float = 0.02
-    """Of Muon, on the matrices of the blocks; 0 leaves them to AdamW too."""
+    """Learning rate of Muon, for the matrices in the blocks; 0 leaves these to AdamW too."""
     weight_decay: float = 0.05
     warmup: float = 0.15
-    """Share of the steps."""
+    """Share of the steps in which the learning rate rises."""
     label_smoothing: float = 0.1
     cutmix: float = 0.0
-    """Share of the batches in which a box of each image, and as much of its label, is another's."""
+    """Share of the batches in which a box of each image, and as much of its label, is replaced."""
     bf16: bool = False
-    """Automatic mixed precision in bfloat16."""
+    """Whether training uses automatic mixed precision in bfloat16."""
     compile: bool = False
-    """torch.compile, on a GPU only."""
+    """Whether the model is compiled by torch.compile, on a GPU only."""
 
 
 @dataclass(frozen=True)
 class Teacher:
-    """A residual CNN to distil from; what is not named is as in the baseline's recipe."""
+    """A residual CNN to distil from, and how it is trained; the rest is as for the baseline."""
 
     channels: tuple[int, ...]
-    """Of its stages; each but the first halves the sides."""
+    """Channels of each stage; every stage but the first halves height and width."""
     blocks: int = 1
-    """Residual blocks a stage, of two 3×3 convolutions each."""
+    """Number of residual blocks in a stage; a block is two 3×3 convolutions."""
     stem_stride: int = 1
     steps: float = 1.0
-    """Share of the baseline's."""
+    """Training steps, as a share of the baseline's."""
     learning_rate: float = 2e-3
     matrix_learning_rate: float = 0.02
-    """Of Muon, on the convolutions but the first."""
+    """Learning rate of Muon, for every convolution but the first."""
     weight_decay: float = 0.05
     label_smoothing: float = 0.0
-    """None: it takes away what a teacher tells of the wrong classes (Müller et al., 2019)."""
+    """0, since smoothing hides what a teacher knows of the wrong classes (Müller et al., 2019)."""
     bf16: bool = False
-    """Automatic mixed precision in bfloat16, in training and wherever it teaches."""
+    """Whether it computes in bfloat16 (mixed precision), when it is trained and when it teaches."""
 
 
 @dataclass(frozen=True)
 class Distilled:
-    """timm's names of distilled models to fine-tune; empty for distilling from scratch."""
+    """The names of timm's distilled models to fine-tune; empty for distilling from scratch."""
 
     base: str = ""
     tiny: str = ""
@@ -80,6 +81,8 @@ class Distilled:
 
 @dataclass(frozen=True)
 class Profile:
+    """The data, the sizes and the machine of one run of the study."""
+
     name: str
     title: str
     machine: str
@@ -87,20 +90,20 @@ class Profile:
     """The set with 10 classes (Table 1) and the set with 100 (Table 2)."""
     architecture: Architecture
     recipes: tuple[Recipe, Recipe]
-    """The baseline's, one a data set."""
+    """How the baseline is trained, on each of the two data sets."""
     teacher: Teacher
     distilled: Distilled = Distilled()
     seeds: tuple[int, ...] = (0,)
     vanilla_seeds: tuple[int, ...] = ()
-    """Further ones of vanilla alone, computed last: they show what another training's luck does."""
+    """Further seeds of vanilla alone, computed last: they show what a training's luck does."""
     threads: int = 0
-    """CPU threads a cell computes with; 0 for all. Results depend on it, so it is fixed here.
+    """Number of CPU threads of a cell, on which its results depend; 0 for all.
 
     One thread each for two cells side by side is faster than two threads for one after the other,
     and far faster where anything else runs: a thread that waits for its turn holds up the other.
     """
     limit: tuple[int, int, int, int] | None = None
-    """At most so many images of train, calibration, validation and test."""
+    """The most images of train, calibration, validation and test; None for all."""
     tiers: tuple[str, ...] = ("paper", "survey", "control", "variant")
     """The tiers of methods (`methods.TIERS`) that it computes, with what those start from; the rest
     is computed when asked for by name."""
@@ -110,19 +113,20 @@ class Profile:
     """Data sets whose cells are so short that one job takes them all: starting Python with torch
     for every family of methods would cost more than it gains."""
     committed: bool = True
-    """Whether its records belong into the repository."""
+    """Whether the repository holds the profile's records."""
     speed_rounds: int = 7
-    """Turns that each model gets in an interleaved timing."""
+    """Number of turns that each model gets in an interleaved timing."""
     speed_batch: int = 64
-    """The papers' iterations per second are of batches of about this size."""
+    """Images in a batch of the timing; the papers' iterations per second fit about this size."""
 
     def recipe(self, dataset: str) -> Recipe:
+        """Return how the baseline is trained on one of the profile's data sets."""
         return self.recipes[self.datasets.index(dataset)]
 
-    def describe(self, dataset: str, also: tuple[str, ...] = ()) -> dict:
-        """All that the profile says about cells of `dataset`, as plain values.
+    def describe(self, dataset: str, also: tuple[str, ...] = ()) -> dict[str, Any]:
+        """Return all that the profile says about cells of `dataset`, as plain values.
 
-        `also` names further fields, which concern some methods alone.
+        also: names of further fields, which concern only some methods.
         """
         return {
             "architecture": asdict(self.architecture),
@@ -271,7 +275,7 @@ PROFILES = {
 
 
 def get(name: str) -> Profile:
-    """The profile `name`; raises UserError, naming the valid ones, where there is none."""
+    """Return the profile `name`; raise UserError, which names the valid ones, for another name."""
     if name not in PROFILES:
         raise unknown("profile", name, PROFILES)
     return PROFILES[name]

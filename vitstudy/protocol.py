@@ -10,7 +10,7 @@ CONTRIBUTING.md walks through one method from the paper to its row.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 if TYPE_CHECKING:
     import numpy as np
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 class Method(Protocol):
     """The module of every method."""
 
-    def compress(self, context: Context) -> nn.Module:
+    def compress(self, context: Context[Any]) -> nn.Module:
         """A new model, on the CPU, made from what `context` gives: the models that the method
         starts from (`context.model()`), its settings (`context.config`), the data, `fit` and
         `evaluate`.
@@ -37,7 +37,7 @@ class Method(Protocol):
 class Analysed(Protocol):
     """A method whose notebook asks more of the weights than a record holds."""
 
-    def analyse(self, context: Context, model: nn.Module) -> dict[str, np.ndarray]:
+    def analyse(self, context: Context[Any], model: nn.Module) -> dict[str, np.ndarray]:
         """Small arrays by name, from the model as it was loaded from its file."""
 
 
@@ -61,10 +61,10 @@ class LearnsBits(Protocol):
 class Packer(Protocol):
     """The module that packs a method's models."""
 
-    def pack(self, model: nn.Module) -> tuple[dict[str, Tensor], dict]:
+    def pack(self, model: nn.Module) -> tuple[dict[str, Tensor], dict[str, Any]]:
         """The tensors of the file, and what `unpack` needs to know besides, as plain JSON."""
 
-    def unpack(self, tensors: dict[str, Tensor], description: dict) -> nn.Module:
+    def unpack(self, tensors: dict[str, Tensor], description: dict[str, Any]) -> nn.Module:
         """The model that `pack` took apart, with the same logits to the bit."""
 
 
@@ -80,5 +80,5 @@ class NotExported(Protocol):
 class Engine(Protocol):
     """The packer of models that another runtime computes, where torch counts nothing."""
 
-    def facts(self, model: nn.Module, images: Tensor) -> dict:
+    def facts(self, model: nn.Module, images: Tensor) -> dict[str, Any]:
         """A record's `parameters`, `macs` and `engine` of a model that takes such images."""

@@ -9,6 +9,7 @@ import dataclasses
 import json
 from dataclasses import dataclass
 from functools import cache
+from typing import Any
 
 from vitstudy import files, schema
 
@@ -18,6 +19,12 @@ SCHEMA = 1
 
 @dataclass
 class Record:
+    """What a cell's JSON file says.
+
+    Fields that are None were not measured; those that docstrings call optional are absent from
+    the first records.
+    """
+
     schema: int
     profile: str
     dataset: str
@@ -26,12 +33,12 @@ class Record:
     status: str
     """`done` or `failed`; a failed one has `error` and no measurements, and is never a hit."""
     command: str
-    """What makes it again."""
+    """The command that computes the cell again."""
     fingerprint: str
-    options: dict
+    options: dict[str, Any]
     """Every option of the method, the profile's architecture and recipe, resolved."""
     parents: dict[str, str]
-    """SHA-256 of the artifacts it started from, by method."""
+    """SHA-256 of the artifacts that the cell started from, by method."""
     dataset_hash: str
     error: str | None = None
 
@@ -49,7 +56,7 @@ class Record:
     test_images: int | None = None
 
     size_bytes: int | None = None
-    """Of the artifact's file."""
+    """Bytes of the artifact's file."""
     size_mib: float | None = None
     parameters: int | None = None
     macs: int | None = None
@@ -58,12 +65,12 @@ class Record:
     activation_bits: float | None = None
     simulated: bool | None = None
     """True where integer arithmetic is imitated in float; such a model has no speed."""
-    engine: dict | None = None
-    """What runs it where that is not torch's own arithmetic: `name`, `version`, `opset` of an ONNX
+    engine: dict[str, Any] | None = None
+    """The runtime, where that is not torch's own arithmetic: `name`, `version`, `opset` of an ONNX
     file, `provider` (what it computes with), the processor's `instruction_sets` and, of an ONNX
     file, the types of its integer `weights`. Optional: the first records were written without."""
     evaluation_batch: int | None = None
-    """Images that were evaluated in one batch. Optional: the first records, of 250, are without."""
+    """Number of images in a batch of the evaluation. Optional: the first records used 250."""
     accuracy_alone: float | None = None
     """Top-1 of images evaluated one by one, where an image's logits depend on those beside it."""
     flips_alone: int | None = None
@@ -75,20 +82,20 @@ class Record:
     images_seen: int | None = None
     training_seconds: float | None = None
     seconds: float | None = None
-    """For the whole cell."""
-    energy_joules: dict | None = None
-    """For the whole cell, by counter of the machine; None where it has none. Optional: the first
-    records were written without."""
+    """Seconds that the whole cell took."""
+    energy_joules: dict[str, float] | None = None
+    """Energy that the whole cell took, by counter of the machine; None where it has none.
+    Optional: the first records were written without."""
     created: str | None = None
 
     artifact_sha256: str | None = None
     predictions_sha256: str | None = None
     analysis_sha256: str | None = None
     sources: dict[str, str] | None = None
-    """The package's files that made it, each with the digest of what it computes."""
-    adopted: dict | None = None
-    """Where the code was changed after it, and proven to compute the same: `since` which commit,
-    and at which `commit` that was proven. Optional: most records are as they were made."""
+    """The package's files that made the artifact, each with the digest of what it computes."""
+    adopted: dict[str, str | None] | None = None
+    """The proof that a later change of the code computes the same: `since` which commit, and the
+    `commit` at which that was proven. Optional: most records are as they were made."""
     commit: str | None = None
     lock_sha256: str | None = None
     versions: dict[str, str] | None = None
@@ -97,24 +104,30 @@ class Record:
     gpu: str | None = None
 
     @classmethod
-    def from_json(cls, value: dict) -> Record | None:
-        """The record, or None where `value` is none by the schema: `problem` says why."""
+    def from_json(cls, value: dict[str, Any]) -> Record | None:
+        """Make the record; None where the schema refuses `value`, for the reason in `problem`."""
         return None if problem(value) else cls(**value)
 
-    def to_json(self) -> dict:
+    def to_json(self) -> dict[str, Any]:
+        """Return the record as a JSON object."""
         return dataclasses.asdict(self)
 
 
 @cache
-def published_schema() -> dict:
-    """The schema of a record that is published beside this file."""
-    return json.loads((files.SOURCE / "record.schema.json").read_text(encoding="utf-8"))
+def published_schema() -> dict[str, Any]:
+    """Read the schema of a record that is published beside this file."""
+    text = (files.SOURCE / "record.schema.json").read_text(encoding="utf-8")
+    published: dict[str, Any] = json.loads(text)
+    return published
 
 
-def problem(value: dict) -> str:
-    """What is wrong with a record's JSON by its schema and in itself; empty for a sound one."""
-    if found := schema.problem(value, published_schema()):
-        return found
+def problem(value: dict[str, Any]) -> str:
+    """Say what is wrong with a record's JSON; empty for a sound one.
+
+    It is held against its schema, and its accuracy and size against its other fields.
+    """
+    if reason := schema.problem(value, published_schema()):
+        return reason
     if value["status"] != "done":
         return ""
     if not value["accuracy_low"] <= value["accuracy"] <= value["accuracy_high"]:

@@ -1,4 +1,4 @@
-"""A JSON value against a JSON Schema, for the part of the language that the study's schema uses.
+"""Validation by JSON Schema, in the part of the language that the study's schema uses.
 
 The package runs on machines that have no validator; the tests hold this one against `jsonschema`.
 """
@@ -7,6 +7,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
+from typing import Any
+
+Check = Callable[[Any, Any, str], str]
+"""Takes a value, what its schema's keyword says and the value's place in the whole; returns what is
+wrong with the value, empty for nothing."""
 
 TYPES: dict[str, Callable[[object], bool]] = {
     "null": lambda value: value is None,
@@ -21,101 +26,108 @@ TYPES: dict[str, Callable[[object], bool]] = {
     "array": lambda value: isinstance(value, list),
     "object": lambda value: isinstance(value, dict),
 }
-SILENT = {"$schema", "title", "description", "then", "else"}
-"""Keywords that say nothing about a value by themselves."""
+IGNORED = {"$schema", "title", "description", "then", "else"}
+"""Keywords that demand nothing of a value by themselves."""
 
 
-def problem(value: object, schema: dict, place: str = "") -> str:
-    """What is wrong with `value`, the first thing found, by the name of the field; else empty.
+def problem(value: object, schema: dict[str, Any], place: str = "") -> str:
+    """Return the first thing that is wrong with `value`, with the field's name; empty for nothing.
+
+    place: the name of the field that `value` is in; empty for the whole.
 
     Raises ValueError where the schema has a keyword that is not known here.
     """
-    for keyword, given in schema.items():
-        if keyword in SILENT:
+    for keyword, demand in schema.items():
+        if keyword in IGNORED:
             continue
         if keyword == "if":
-            branch = schema.get("else" if problem(value, given) else "then", {})
-            found = problem(value, branch, place)
+            branch = schema.get("else" if problem(value, demand) else "then", {})
+            reason = problem(value, branch, place)
+        elif keyword == "additionalProperties":
+            reason = _additional(value, demand, place, set(schema.get("properties", {})))
         elif keyword in CHECKS:
-            found = CHECKS[keyword](value, given, place, schema)
+            reason = CHECKS[keyword](value, demand, place)
         else:
             raise ValueError(f"the schema's keyword {keyword!r} is not known")
-        if found:
-            return found
+        if reason:
+            return reason
     return ""
 
 
-def _type(value, given, place: str, schema: dict) -> str:
-    names = [given] if isinstance(given, str) else given
+def _unless(kind: str, wording: str, test: Callable[[Any, Any], bool]) -> Check:
+    """Make a check of values of the type `kind`; `wording` tells how one breaks the rule."""
+
+    def check(value: Any, demand: Any, place: str) -> str:
+        if not TYPES[kind](value) or test(value, demand):
+            return ""
+        return f"{place or 'it'} is {value!r:.40}, {wording} {demand}"
+
+    return check
+
+
+def _type(value: Any, demand: str | list[str], place: str) -> str:
+    names = [demand] if isinstance(demand, str) else demand
     if any(TYPES[name](value) for name in names):
         return ""
     return f"{place or 'it'} is {value!r:.40}, no {' or '.join(names)}"
 
 
-def _unless(test: Callable[[object, object], bool], kind: str, words: str):
-    """A check of the values of the type `kind`; `words` tell the rule that is broken."""
-
-    def check(value, given, place: str, schema: dict) -> str:
-        if not TYPES[kind](value) or test(value, given):
-            return ""
-        return f"{place or 'it'} is {value!r:.40}, {words} {given}"
-
-    return check
+def _const(value: Any, demand: Any, place: str) -> str:
+    return "" if value == demand else f"{place or 'it'} is {value!r:.40}, not {demand!r}"
 
 
-def _not(value, given, place: str, schema: dict) -> str:
-    return "" if problem(value, given) else f"{place or 'it'} is {value!r:.40}"
+def _enum(value: Any, demand: list[Any], place: str) -> str:
+    return "" if value in demand else f"{place or 'it'} is {value!r:.40}, none of {demand}"
 
 
-def _items(value, given, place: str, schema: dict) -> str:
-    inside = enumerate(value) if isinstance(value, list) else ()
-    found = (problem(each, given, f"{place}[{number}]") for number, each in inside)
-    return next(filter(None, found), "")
+def _not(value: Any, demand: dict[str, Any], place: str) -> str:
+    return "" if problem(value, demand) else f"{place or 'it'} is {value!r:.40}"
 
 
-def _required(value, given, place: str, schema: dict) -> str:
-    absent = [name for name in given if isinstance(value, dict) and name not in value]
+def _items(value: Any, demand: dict[str, Any], place: str) -> str:
+    entries = enumerate(value) if isinstance(value, list) else ()
+    reasons = (problem(entry, demand, f"{place}[{number}]") for number, entry in entries)
+    return next(filter(None, reasons), "")
+
+
+def _required(value: Any, demand: list[str], place: str) -> str:
+    absent = [name for name in demand if isinstance(value, dict) and name not in value]
     return f"{place or 'it'} has no {', '.join(absent)}" if absent else ""
 
 
-def _properties(value, given, place: str, schema: dict) -> str:
-    inside = value.items() if isinstance(value, dict) else ()
-    found = (
-        problem(each, given[name], f"{place}.{name}" if place else name)
-        for name, each in inside
-        if name in given
+def _properties(value: Any, demand: dict[str, Any], place: str) -> str:
+    entries = value.items() if isinstance(value, dict) else ()
+    reasons = (
+        problem(entry, demand[name], f"{place}.{name}" if place else name)
+        for name, entry in entries
+        if name in demand
     )
-    return next(filter(None, found), "")
+    return next(filter(None, reasons), "")
 
 
-def _additional(value, given, place: str, schema: dict) -> str:
-    known = schema.get("properties", {})
+def _additional(value: Any, demand: bool | dict[str, Any], place: str, known: set[str]) -> str:
     others = [name for name in value if name not in known] if isinstance(value, dict) else []
-    if given is False and others:
+    if demand is False and others:
         return f"{place or 'it'} has an unknown {', '.join(others)}"
-    if isinstance(given, dict):
-        return _properties(value, dict.fromkeys(others, given), place, schema)
+    if isinstance(demand, dict):
+        return _properties(value, dict.fromkeys(others, demand), place)
     return ""
 
 
-CHECKS = {
+CHECKS: dict[str, Check] = {
     "type": _type,
-    "const": lambda value, given, place, schema: (
-        "" if value == given else f"{place or 'it'} is {value!r:.40}, not {given!r}"
-    ),
-    "enum": lambda value, given, place, schema: (
-        "" if value in given else f"{place or 'it'} is {value!r:.40}, none of {given}"
-    ),
+    "const": _const,
+    "enum": _enum,
     "not": _not,
-    "minimum": _unless(lambda value, given: value >= given, "number", "below"),
-    "maximum": _unless(lambda value, given: value <= given, "number", "above"),
-    "exclusiveMinimum": _unless(lambda value, given: value > given, "number", "not above"),
-    "minLength": _unless(lambda value, given: len(value) >= given, "string", "shorter than"),
+    "minimum": _unless("number", "below", lambda value, bound: value >= bound),
+    "maximum": _unless("number", "above", lambda value, bound: value <= bound),
+    "exclusiveMinimum": _unless("number", "not above", lambda value, bound: value > bound),
+    "minLength": _unless("string", "shorter than", lambda value, least: len(value) >= least),
     "pattern": _unless(
-        lambda value, given: re.search(given, value) is not None, "string", "not like"
+        "string", "not like", lambda value, pattern: re.search(pattern, value) is not None
     ),
     "items": _items,
     "required": _required,
     "properties": _properties,
-    "additionalProperties": _additional,
 }
+"""The check of each keyword but `if` and `additionalProperties`, which need other keywords too."""

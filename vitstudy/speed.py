@@ -1,4 +1,4 @@
-"""Speed, measured alone: all models of a profile in one process, in turn.
+"""Measures speed, alone: all models of a profile in one process, in turn.
 
 `results/<profile>/speed.json` is a list of interleaved runs, each with the vanilla models in it.
 Ratios are taken within a run, turn by turn, so what slows the machine slows both sides.
@@ -10,10 +10,11 @@ import hashlib
 import logging
 import os
 import time
+from collections.abc import Iterable
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 
@@ -24,58 +25,67 @@ if TYPE_CHECKING:
     import torch
     from torch import nn
 
-# torch is imported where something is timed: who only reads what was found need not wait for it.
+# torch is imported where something is timed: reading timings need not wait for it.
 
 log = logging.getLogger(__name__)
 
+Name = TypeVar("Name")
+"""By which the caller of a timing knows its models."""
+
 SECONDS_A_TURN = 0.25
+"""Time that a batch is repeated for in each turn."""
 DISTURBED = 0.1
-"""Share of the processors' time that others may have had before a warning is due."""
+"""Share of the processors' time from which on other processes cause a warning."""
 SINGLES_A_TURN = 10
-"""Images sent one by one in each turn, for the latency."""
+"""Number of images that are sent one by one in each turn, for the latency."""
 DRAWS = 2_000
-"""Resamplings of the turns behind a ratio's interval."""
+"""Number of resamplings of the turns behind a ratio's interval."""
 RATE = "images_per_second"
 
 
 def path(profile: str) -> Path:
+    """Return the file of a profile's timings."""
     return files.results(profile) / "speed.json"
 
 
-def read(profile: str) -> list[dict]:
-    """The runs of a profile, oldest first."""
-    return (files.read_json(path(profile)) or {}).get("runs", [])
+def read(profile: str) -> list[dict[str, Any]]:
+    """Read the runs of a profile, oldest first."""
+    runs: list[dict[str, Any]] = (files.read_json(path(profile)) or {}).get("runs", [])
+    return runs
 
 
-def every(cell: Cell, device: str = "cpu") -> list[dict]:
-    """What each run found of `cell` on `device`, with the run's own facts, oldest first.
+def every(cell: Cell, device: str = "cpu") -> list[dict[str, Any]]:
+    """List the timings of `cell` on `device`, each with its run's own facts, oldest first.
 
-    Only of the artifact that its record is of, beside the vanilla model that has a record now: the
-    speed of one made anew since is nobody's. Its `ratio_to_vanilla` is the one of the rates that
-    stand beside it, with its 95 % `ratio_interval` where turns or quartiles tell one (`ratio`).
+    A timing counts where it is of the artifact that the record names, beside the vanilla model that
+    has a record now: an artifact that was made anew has another speed. Its `ratio_to_vanilla` is
+    the one of the rates that stand beside it, with its 95 % `ratio_interval` where turns or
+    quartiles tell one (`ratio`).
     """
     vanilla = replace(cell, method="vanilla")
-    now = {_key(each): study.read(each) for each in (cell, vanilla)}
-    found = []
+    now = {_key(known): study.artifact_hash(known) for known in (cell, vanilla)}
+    timings = []
     for run in read(cell.profile) if now[_key(cell)] else ():
         models = {key: run["models"][key] for key in now if key in run["models"]}
         same = all(
-            now[key] and model["artifact_sha256"] == now[key].artifact_sha256
-            for key, model in models.items()
+            now[key] and model["artifact_sha256"] == now[key] for key, model in models.items()
         )
         if run["device"] == device and _key(cell) in models and same:
             timed, base = models[_key(cell)], models.get(_key(vanilla))
-            found.append({**run, **timed, **ratio(timed, base, run.get("rounds")), "models": None})
-    return found
+            told = ratio(timed, base, run.get("rounds"))
+            timings.append({**run, **timed, **told, "models": None})
+    return timings
 
 
-def latest(cell: Cell, device: str = "cpu") -> dict | None:
-    """The last of `every` timing of `cell` on `device`; None where there is none."""
+def latest(cell: Cell, device: str = "cpu") -> dict[str, Any] | None:
+    """Return the last timing of `cell` on `device`; None where there is none."""
     return next(reversed(every(cell, device)), None)
 
 
-def ratio(timed: dict, base: dict | None, rounds: int | None, rate: str = RATE) -> dict:
-    """`ratio_to_vanilla` of a timing, and its `ratio_interval` of 95 %, from the vanilla beside it.
+def ratio(
+    timed: dict[str, Any], base: dict[str, Any] | None, rounds: int | None, rate: str = RATE
+) -> dict[str, Any]:
+    """Give the `ratio_to_vanilla` of a timing, and its `ratio_interval` of 95 %, from the vanilla beside it.
 
     The ratio is that of the two medians, which tables show. The interval is a bootstrap over the
     `turns`; a run of before they were kept has the quartiles of its ratios turn by turn instead.
@@ -83,17 +93,20 @@ def ratio(timed: dict, base: dict | None, rounds: int | None, rate: str = RATE) 
     `rate` names the rate in both, in whose unit the turns are.
     """
     value = timed[rate] / base[rate] if base and rate in base else timed["ratio_to_vanilla"]
-    limits = None
+    limits: Iterable[float] = ()
     if base and "turns" in base:
         limits = bootstrap_of_ratio(np.array(timed["turns"]), np.array(base["turns"]))
     elif rounds and (quartiles := timed.get("ratio_quartiles")):
-        limits = [value * (1 + end) for end in spread_of_median(*quartiles, rounds)]
-    found = {"ratio_to_vanilla": _rounded(value)}
-    return found | ({"ratio_interval": [*map(_rounded, limits)]} if limits else {})
+        lower, upper = quartiles
+        limits = [value * (1 + end) for end in spread_of_median(lower, upper, rounds)]
+    interval = [*map(_rounded, limits)]
+    return {"ratio_to_vanilla": _rounded(value)} | (
+        {"ratio_interval": interval} if interval else {}
+    )
 
 
 def bootstrap_of_ratio(rates: np.ndarray, base: np.ndarray) -> tuple[float, float]:
-    """The 95 % interval of median(rates) / median(base), both (turns,), by resampling the turns.
+    """Return the 95 % interval of median(rates) / median(base), both (turns,), by resampling turns.
 
     A turn is drawn for both at once, since both were timed one after the other in it, so that what
     slowed both cancels. The draws are fixed. Efron and Tibshirani, An Introduction to the
@@ -106,7 +119,7 @@ def bootstrap_of_ratio(rates: np.ndarray, base: np.ndarray) -> tuple[float, floa
 
 
 def spread_of_median(lower: float, upper: float, turns: int) -> tuple[float, float]:
-    """How far a median may be off, as shares of it, low and high, 95 %, from its two quartiles.
+    """Tell how far a median may be off, 95 %, low and high, as shares of it, from its quartiles.
 
     For normal turns: the deviation is (upper - lower) / 1.349, a median's error 1.2533 of it over
     √turns (McGill, Tukey and Larsen, Variations of Box Plots, 1978), against the quartiles' middle.
@@ -124,14 +137,15 @@ def _key(cell: Cell) -> str:
 
 
 def devices() -> list[str]:
+    """List the devices that this machine can time."""
     import torch
 
     return ["cpu", "cuda"] if torch.cuda.is_available() else ["cpu"]
 
 
 def _timed_cells(profile: profiles.Profile, device: str) -> list[Cell]:
-    """The cells of the first seed that have real arithmetic on `device`, and are measured."""
-    found = []
+    """List the measured cells of the first seed that have real arithmetic on `device`."""
+    timed = []
     for cell in study.cells(profile.name, left_out=True):
         method, record = methods.get(cell.method), study.read(cell)
         if cell.seed != profile.seeds[0] or method.simulated or not method.timed:
@@ -139,14 +153,14 @@ def _timed_cells(profile: profiles.Profile, device: str) -> list[Cell]:
         if method.device not in (None, device):
             continue
         if record and record.status == "done" and cell.artifact_path.exists():
-            found.append(cell)
+            timed.append(cell)
     # A ratio needs the vanilla model in the same run.
-    with_vanilla = {cell.dataset for cell in found if cell.method == "vanilla"}
-    return [cell for cell in found if cell.dataset in with_vanilla]
+    with_vanilla = {cell.dataset for cell in timed if cell.method == "vanilla"}
+    return [cell for cell in timed if cell.dataset in with_vanilla]
 
 
 def _fingerprint(profile: profiles.Profile, device: str) -> str:
-    """What a timing depends on besides the models: this file, torch, the machine, the profile."""
+    """Hash what a timing depends on besides models: this file, torch, the machine, the profile."""
     import torch
 
     from vitstudy import measure
@@ -156,8 +170,8 @@ def _fingerprint(profile: profiles.Profile, device: str) -> str:
     return hashlib.sha256(repr(parts).encode()).hexdigest()
 
 
-def run(name: str) -> list[dict]:
-    """Time what has not been timed yet on this machine; the runs of the profile, old and new.
+def run(name: str) -> list[dict[str, Any]]:
+    """Time what has not been timed yet on this machine; return the profile's runs, old and new.
 
     A new model is timed together with the vanilla models, in a run of its own.
     """
@@ -165,29 +179,25 @@ def run(name: str) -> list[dict]:
     for device in devices():
         mark = _fingerprint(profile, device)
         timed = {
-            (key, found["artifact_sha256"])
+            (key, model["artifact_sha256"])
             for run in made
             if run["fingerprint"] == mark
-            for key, found in run["models"].items()
+            for key, model in run["models"].items()
         }
         wanted = _timed_cells(profile, device)
         if not wanted:
             log.info("nothing of %s is here to be timed on %s", name, device)
-        if all((_key(cell), study.read(cell).artifact_sha256) in timed for cell in wanted):
+        new = [cell for cell in wanted if (_key(cell), study.artifact_hash(cell)) not in timed]
+        if not new:
             continue
-        chosen = [
-            cell
-            for cell in wanted
-            if cell.method == "vanilla"
-            or (_key(cell), study.read(cell).artifact_sha256) not in timed
-        ]
+        chosen = [cell for cell in wanted if cell.method == "vanilla" or cell in new]
         log.info("speed of %d models on %s, in turn", len(chosen), device)
         made.append({"fingerprint": mark, **_measure(profile, chosen, device)})
         files.write_json(path(name), {"runs": made})
     return made
 
 
-def _measure(profile: profiles.Profile, cells: list[Cell], device: str) -> dict:
+def _measure(profile: profiles.Profile, cells: list[Cell], device: str) -> dict[str, Any]:
     import torch
 
     from vitstudy import measure, models
@@ -197,7 +207,7 @@ def _measure(profile: profiles.Profile, cells: list[Cell], device: str) -> dict:
         started = time.perf_counter()
         loaded[cell] = models.load(cell.artifact_path).to(device)
         facts[cell] = {
-            "artifact_sha256": study.read(cell).artifact_sha256,
+            "artifact_sha256": study.artifact_hash(cell),
             "load_seconds": round(time.perf_counter() - started, 5),
         }
         if cell.dataset not in inputs:
@@ -206,10 +216,10 @@ def _measure(profile: profiles.Profile, cells: list[Cell], device: str) -> dict:
             inputs[cell.dataset] = dataset.normalise(images, profile.architecture.image_size)
     pairs = {_key(cell): (loaded[cell], inputs[cell.dataset]) for cell in cells}
     turns, elsewhere = interleave_watched(pairs, profile.speed_rounds, path(profile.name))
-    found = {}
+    summaries = {}
     for cell in cells:
         base = turns[f"{cell.dataset}/vanilla/seed{cell.seed}"]
-        found[_key(cell)] = {**facts[cell], **_summary(turns[_key(cell)], base)}
+        summaries[_key(cell)] = {**facts[cell], **_summary(turns[_key(cell)], base)}
     return {
         "started": datetime.now(UTC).isoformat(timespec="seconds"),
         "commit": study.commit(),
@@ -223,16 +233,17 @@ def _measure(profile: profiles.Profile, cells: list[Cell], device: str) -> dict:
         "batch": profile.speed_batch,
         "image_size": profile.architecture.image_size,
         "rounds": profile.speed_rounds,
-        "models": found,
+        "models": summaries,
     }
 
 
 def interleave_watched(
-    pairs: dict[str, tuple[nn.Module, torch.Tensor]], rounds: int, kept: Path
-) -> tuple[dict[str, dict], float | None]:
-    """`interleave`, and the share of the processors that others had meanwhile, None if unknown.
+    pairs: dict[Name, tuple[nn.Module, torch.Tensor]], rounds: int, kept: Path
+) -> tuple[dict[Name, dict[str, Any]], float | None]:
+    """Call `interleave`; return its answer, and the share of the processors that others had.
 
-    Where that is too much, a warning says that what is then `kept` is not to be trusted.
+    The share is None where it is not known. Where it is too large, a warning says that the file
+    `kept`, in which the caller writes the speeds, is not to be trusted.
     """
     before = busy_elsewhere()
     turns = interleave(pairs, rounds)
@@ -247,12 +258,15 @@ def interleave_watched(
     return turns, elsewhere
 
 
-def interleave(pairs: dict[str, tuple[nn.Module, torch.Tensor]], rounds: int) -> dict[str, dict]:
+def interleave(
+    pairs: dict[Name, tuple[nn.Module, torch.Tensor]], rounds: int
+) -> dict[Name, dict[str, Any]]:
     """Time each (model, batch of inputs) in turn, A B C A B C …, after a warm-up.
 
-    For each name: `images_per_second` and `batch_seconds`, one a round, `single_seconds` at batch
-    1, several a round, and on a GPU `peak_mib`, the memory that a batch took beyond what was held
-    before. On the CPU a process that has run other models tells nothing of it: None.
+    The answer has for each name: `images_per_second` and `batch_seconds`, one a round,
+    `single_seconds` at batch 1, several a round, and on a GPU `peak_mib`, the memory that a batch
+    took beyond what was held before. On the CPU a process that has run other models tells nothing
+    of it: None.
     """
     import torch
 
@@ -260,8 +274,10 @@ def interleave(pairs: dict[str, tuple[nn.Module, torch.Tensor]], rounds: int) ->
         return _interleave(pairs, rounds)
 
 
-def _interleave(pairs: dict[str, tuple[nn.Module, torch.Tensor]], rounds: int) -> dict[str, dict]:
-    turns = {}
+def _interleave(
+    pairs: dict[Name, tuple[nn.Module, torch.Tensor]], rounds: int
+) -> dict[Name, dict[str, Any]]:
+    turns: dict[Name, dict[str, Any]] = {}
     for name, (model, inputs) in pairs.items():
         before = _held(inputs)
         for _ in range(3):
@@ -284,6 +300,7 @@ def _interleave(pairs: dict[str, tuple[nn.Module, torch.Tensor]], rounds: int) -
 
 
 def _time(model: nn.Module, inputs: torch.Tensor, repeats: int) -> float:
+    """Return the seconds of so many forward passes."""
     import torch
 
     if inputs.is_cuda:
@@ -297,7 +314,7 @@ def _time(model: nn.Module, inputs: torch.Tensor, repeats: int) -> float:
 
 
 def busy_elsewhere() -> tuple[float, float] | None:
-    """Seconds so far that all processors had for other processes, and in all; Linux alone tells."""
+    """Read the processors' seconds so far for other processes, and in all; None but on Linux."""
     try:
         line = Path("/proc/stat").read_text(encoding="utf-8").splitlines()[0].split()[1:9]
     except OSError:
@@ -310,7 +327,10 @@ def busy_elsewhere() -> tuple[float, float] | None:
     return busy - own.user - own.system, busy + idle + waiting
 
 
-def share_of_others(before: tuple | None, after: tuple | None) -> float | None:
+def share_of_others(
+    before: tuple[float, float] | None, after: tuple[float, float] | None
+) -> float | None:
+    """Return other processes' share of the time between two answers of `busy_elsewhere`."""
     if before is None or after is None:
         return None
     others, everything = (b - a for a, b in zip(before, after, strict=True))
@@ -318,13 +338,14 @@ def share_of_others(before: tuple | None, after: tuple | None) -> float | None:
 
 
 def _held(inputs: torch.Tensor) -> int:
-    """Bytes that a GPU holds now, its highest so far forgotten."""
+    """Return the bytes that a GPU holds now, its highest so far forgotten."""
     if not inputs.is_cuda:
         return 0
     import torch
 
     torch.cuda.reset_peak_memory_stats()
-    return torch.cuda.memory_allocated()
+    held: int = torch.cuda.memory_allocated()
+    return held
 
 
 def _peak(inputs: torch.Tensor, before: int) -> float | None:
@@ -332,11 +353,12 @@ def _peak(inputs: torch.Tensor, before: int) -> float | None:
         return None
     import torch
 
-    return round(max(0, torch.cuda.max_memory_allocated() - before) / 2**20, 2)
+    highest: int = torch.cuda.max_memory_allocated()
+    return round(max(0, highest - before) / 2**20, 2)
 
 
-def _summary(turns: dict, base: dict) -> dict:
-    """Medians and quartiles of a model's turns, and those themselves; its ratio to vanilla."""
+def _summary(turns: dict[str, Any], base: dict[str, Any]) -> dict[str, Any]:
+    """Compute medians and quartiles of a model's turns, kept too, and its ratio to vanilla."""
     rates = np.asarray(turns[RATE])
     singles = np.array(turns["single_seconds"]) * 1_000
     batch = rates[0] * turns["batch_seconds"][0]

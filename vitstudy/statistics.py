@@ -8,7 +8,10 @@ BOOTSTRAP_DRAWS = 2_000
 
 
 def wilson(correct: int, total: int, z: float = 1.959964) -> tuple[float, float]:
-    """Wilson's score interval of a share of independent trials, 95 % by default (Wilson, 1927)."""
+    """Compute Wilson's score interval of a share of independent trials (Wilson, 1927).
+
+    z: the normal quantile; by default that of a 95 % interval.
+    """
     share, spread = correct / total, z * z / total
     centre = (share + spread / 2) / (1 + spread)
     half = z * np.sqrt(share * (1 - share) / total + spread / (4 * total)) / (1 + spread)
@@ -16,7 +19,7 @@ def wilson(correct: int, total: int, z: float = 1.959964) -> tuple[float, float]
 
 
 def bootstrap_over_sources(correct: np.ndarray, sources: np.ndarray) -> tuple[float, float]:
-    """A 95 % interval of accuracy where images share sources, by resampling the sources.
+    """Compute a 95 % interval of accuracy by resampling the sources that images share.
 
     correct (N,) bool; sources (N, S) whole numbers. A source drawn k times weighs k, an image the
     product over its sources (Owen, The Pigeonhole Bootstrap, 2007), so that images which show the
@@ -27,8 +30,8 @@ def bootstrap_over_sources(correct: np.ndarray, sources: np.ndarray) -> tuple[fl
     draws = np.random.RandomState(0)  # the legacy generator: its stream is frozen for ever
     shares = []
     for _ in range(BOOTSTRAP_DRAWS):
-        times = np.bincount(draws.randint(0, len(names), len(names)), minlength=len(names))
-        weights = times[positions].prod(axis=1)
+        counts = np.bincount(draws.randint(0, len(names), len(names)), minlength=len(names))
+        weights = counts[positions].prod(axis=1)
         if weights.sum():
             shares.append((weights * correct).sum() / weights.sum())
     low, high = np.percentile(shares, [2.5, 97.5])
@@ -36,9 +39,9 @@ def bootstrap_over_sources(correct: np.ndarray, sources: np.ndarray) -> tuple[fl
 
 
 def accuracy_interval(correct: np.ndarray, sources: np.ndarray) -> tuple[float, float, str]:
-    """A 95 % interval of accuracy, low, high, and how it was made.
+    """Compute a 95 % interval of accuracy: its low and high end, and the name of its method.
 
-    correct (N,) bool, sources (N, S). Wilson's where every image is its own source.
+    correct (N,) bool, sources (N, S). The interval is Wilson's where every image is its own source.
     """
     if sources.shape[1] == 1 and len(np.unique(sources)) == len(sources):
         return *wilson(int(correct.sum()), len(correct)), "wilson"
@@ -48,10 +51,10 @@ def accuracy_interval(correct: np.ndarray, sources: np.ndarray) -> tuple[float, 
 def expected_calibration_error(
     confidence: np.ndarray, correct: np.ndarray, bins: int = 15
 ) -> float:
-    """ECE: mean distance of confidence and accuracy over equal-width bins, weighted by their size.
+    """Compute the ECE, the mean distance of confidence and accuracy over bins of equal width.
 
-    confidence (N,) in 0..1, correct (N,) bool. Guo et al., On Calibration of Modern Neural
-    Networks, 2017, Eq. 3.
+    Bins are weighted by their size. confidence (N,) in 0..1, correct (N,) bool. Guo et al., On
+    Calibration of Modern Neural Networks, 2017, Eq. 3.
     """
     index = np.minimum((confidence * bins).astype(int), bins - 1)
     gaps = np.bincount(index, weights=confidence, minlength=bins) - np.bincount(
@@ -61,7 +64,10 @@ def expected_calibration_error(
 
 
 def flips(before: np.ndarray, after: np.ndarray, labels: np.ndarray) -> dict[str, int]:
-    """Images whose predicted class differs between two models, and which way it went; all (N,)."""
+    """Count the images whose predicted class differs between two models, and in which direction.
+
+    before, after and labels are classes, (N,).
+    """
     return {
         "flips": int((before != after).sum()),
         "flips_to_wrong": int(((before == labels) & (after != labels)).sum()),

@@ -184,9 +184,7 @@ def check_sharing(model: nn.Module) -> None:
     """
     first: dict[int, str] = {}
     for name, parameter in model.named_parameters(remove_duplicate=False):
-        if before := first.setdefault(id(parameter), name):
-            if before != name:
-                raise UserError(
-                    f"{name} and {before} are one parameter: give each layer its own before "
-                    "compressing"
-                )
+        if (before := first.setdefault(id(parameter), name)) and before != name:
+            raise UserError(
+                f"{name} and {before} are one parameter: give each layer its own before compressing"
+            )

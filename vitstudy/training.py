@@ -1,4 +1,4 @@
-"""`fit` and `evaluate`, on Hugging Face accelerate: a CPU, one GPU or many are the same call.
+"""Trains and evaluates on Hugging Face accelerate: a CPU, one GPU or many are the same call.
 
 The order of the images, their augmentation and torch's own random numbers are functions of the
 seed and the step, so a training that was killed goes on from its checkpoint to the same weights.
@@ -14,6 +14,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any, TypedDict
 
 import torch
 from accelerate import Accelerator
@@ -34,13 +35,23 @@ SECONDS_BETWEEN_CHECKPOINTS = 20
 SECONDS_BETWEEN_LINES = 10
 
 Loss = Callable[[nn.Module, Tensor, Tensor, Tensor], Tensor]
-"""(model, images, labels, indices into the training split) to a scalar; labels are (B,) classes, or
-(B, num_classes) probabilities where images were mixed."""
+"""Computes a scalar from the model, images, labels and the images' indices in their split.
+
+Labels are classes, (B,), or probabilities, (B, num_classes), where images were mixed.
+"""
+
+
+class Effort(TypedDict):
+    """What a training took."""
+
+    steps: int
+    images_seen: int
+    seconds: float
 
 
 @contextmanager
 def threads(count: int) -> Iterator[None]:
-    """Compute with `count` CPU threads, 0 for as many as torch chose."""
+    """Compute with `count` CPU threads; 0 leaves the number that torch chose."""
     before = torch.get_num_threads()
     torch.set_num_threads(count or before)
     try:
@@ -50,16 +61,18 @@ def threads(count: int) -> Iterator[None]:
 
 
 def cross_entropy(smoothing: float) -> Loss:
-    def loss(model: nn.Module, images: Tensor, labels: Tensor, indices: Tensor) -> Tensor:
+    """Make the cross-entropy loss, its labels smoothed by a share of `smoothing`."""
+
+    def loss(model: nn.Module, images: Tensor, labels: Tensor, _: Tensor) -> Tensor:
         return F.cross_entropy(model(images), labels, label_smoothing=smoothing)
 
     return loss
 
 
 def augment(images: Tensor, shift: int, flip: bool, generator: torch.Generator) -> Tensor:
-    """Each of (B, C, H, W) bytes shifted by up to `shift` pixels and, if `flip`, half mirrored.
+    """Shift each image of (B, C, H, W) by up to `shift` pixels; if `flip`, mirror half of them.
 
-    What moves in from outside is zero, black. The images stay bytes: a quarter of the memory.
+    Pixels that move in from outside are 0, black. The images stay bytes, a quarter of the memory.
     """
     batch, channels, height, width = images.shape
     rows, columns = torch.randint(0, 2 * shift + 1, (2, batch, 1), generator=generator)
@@ -87,13 +100,15 @@ def _order(length: int, seed: int, epoch: int) -> Tensor:
 
 
 def batches(length: int, batch_size: int, seed: int, first: int, last: int) -> Iterator[Tensor]:
-    """Indices of the batches of steps `first` to `last`; an epoch's remainder is left out.
+    """Yield the indices of each batch from step `first` up to `last`.
 
-    A split smaller than a batch is one batch.
+    length: number of images, in a new order each epoch, of which the remainder is left out. Images
+    that are fewer than a batch are one batch.
     """
     batch_size = min(batch_size, length)
     per_epoch = length // batch_size
-    order, epoch = None, None
+    epoch = first // per_epoch
+    order = _order(length, seed, epoch)
     for step in range(first, last):
         if step // per_epoch != epoch:
             epoch = step // per_epoch
@@ -103,7 +118,7 @@ def batches(length: int, batch_size: int, seed: int, first: int, last: int) -> I
 
 
 def optimisers(model: nn.Module, recipe: Recipe) -> list[torch.optim.Optimizer]:
-    """Muon for the matrices of the blocks, AdamW for the rest; only weights of layers decay."""
+    """Make Muon for the matrices in the blocks, AdamW for the rest; only layers' weights decay."""
     matrices, decayed, others = [], [], []
     for name, parameter in model.named_parameters():
         if not parameter.requires_grad:
@@ -129,7 +144,7 @@ def optimisers(model: nn.Module, recipe: Recipe) -> list[torch.optim.Optimizer]:
 
 
 def warmup_then_linear(recipe: Recipe) -> Callable[[int], float]:
-    """The factor on the learning rates at each step: up to 1, then down to 0 after the last."""
+    """Make the factor on the learning rates by step: it rises to 1, then falls to 0."""
     warmup = max(1, round(recipe.warmup * recipe.steps))
 
     def factor(step: int) -> float:
@@ -145,7 +160,8 @@ def _bf16_on_cpu(model: nn.Module, applies: bool) -> Iterator[None]:
     Convolutions keep channels innermost. Attention is computed as the products that PyTorch's fused
     kernel fuses: the kernel's backward pass takes four times as long as they do.
     """
-    fused = [each for each in model.modules() if getattr(each, "fused_attn", False) and applies]
+    layers = model.modules() if applies else ()
+    fused = [layer for layer in layers if getattr(layer, "fused_attn", False)]
     if applies:
         model.to(memory_format=torch.channels_last)
     for attention in fused:
@@ -167,23 +183,25 @@ def fit(
     image_size: int = IMAGE_SIZE,
     checkpoint: Path | None = None,
     loss: Loss | None = None,
-) -> dict:
-    """Train `model` in place on the training split for the recipe's steps; last step, not best.
+) -> Effort:
+    """Train `model` in place for the recipe's steps, and keep the last step, not the best.
 
-    `checkpoint` is written from time to time and read first where it exists, so a killed training
-    goes on; whoever calls removes it once the result is safe. The result is what it took: `steps`,
-    `images_seen`, `seconds`. Raises TrainingFailed where the loss is no finite number.
+    checkpoint: a file that is written from time to time, and read first where it exists, so that a
+    killed training goes on; the caller removes it once the result is safe.
+    loss: by default the cross-entropy, with the recipe's smoothing.
+
+    Raises TrainingFailed where the loss is not finite.
     """
     accelerator = Accelerator()
     loss = loss or cross_entropy(recipe.label_smoothing)
-    schedules_of = optimisers(model, recipe)
+    unprepared = optimisers(model, recipe)
     model.to(accelerator.device)
-    runner, *prepared = accelerator.prepare(model, *schedules_of)
+    runner, *prepared = accelerator.prepare(model, *unprepared)
     if recipe.compile and accelerator.device.type == "cuda":
         runner = torch.compile(runner)
     factor = warmup_then_linear(recipe)
-    schedules = [torch.optim.lr_scheduler.LambdaLR(each, factor) for each in schedules_of]
-    first, seconds_before = _resume(checkpoint, model, [*schedules_of, *schedules])
+    schedules = [torch.optim.lr_scheduler.LambdaLR(optimiser, factor) for optimiser in unprepared]
+    first, seconds_before = _resume(checkpoint, model, [*unprepared, *schedules])
     split = _resident(data.train, accelerator.device)
     mix = CutMix(num_classes=data.spec.num_classes)  # Yun et al., 2019, with its α = 1
     model.train()
@@ -194,7 +212,7 @@ def fit(
     def keep(step: int) -> None:
         if checkpoint and accelerator.is_main_process:
             seconds = seconds_before + time.monotonic() - started
-            _checkpoint(checkpoint, step, seconds, model, [*schedules_of, *schedules])
+            _checkpoint(checkpoint, step, seconds, model, [*unprepared, *schedules])
 
     on_cpu = accelerator.device.type == "cpu"
     if recipe.bf16 and on_cpu and not measure.has_bf16():
@@ -223,10 +241,10 @@ def fit(
                 schedule.step()
                 optimiser.zero_grad()
             if step % 10 == 9 or step + 1 == recipe.steps:  # reading the loss waits for a GPU
-                found = accelerator.reduce(value.detach(), "mean").item()
-                if not math.isfinite(found):
-                    raise TrainingFailed(f"the loss of {name} is {found} at step {step + 1}")
-                progress.update(step + 1, found)
+                mean = accelerator.reduce(value.detach(), "mean").item()
+                if not math.isfinite(mean):
+                    raise TrainingFailed(f"the loss of {name} is {mean} at step {step + 1}")
+                progress.update(step + 1, mean)
             if time.monotonic() - saved > SECONDS_BETWEEN_CHECKPOINTS:
                 keep(step + 1)
                 saved = time.monotonic()
@@ -242,13 +260,13 @@ def fit(
 
 
 def _resident(split: Split, device: torch.device) -> Split:
-    """The split on a GPU as a whole (CIFAR is 150 MB); on the CPU the memory map serves."""
+    """Move the whole split to a GPU (CIFAR has 150 MB); on the CPU leave it in the memory map."""
     if device.type == "cpu":
         return split
     return Split(split.images.to(device), split.labels.to(device), split.sources)
 
 
-def _checkpoint(path: Path, step: int, seconds: float, model: nn.Module, others: list) -> None:
+def _checkpoint(path: Path, step: int, seconds: float, model: nn.Module, others: list[Any]) -> None:
     state = {
         "step": step,
         "seconds": seconds,
@@ -260,8 +278,8 @@ def _checkpoint(path: Path, step: int, seconds: float, model: nn.Module, others:
     files.write(path, content.getvalue())
 
 
-def _resume(path: Path | None, model: nn.Module, others: list) -> tuple[int, float]:
-    """Load the checkpoint where there is a whole one; the step to go on with, seconds spent."""
+def _resume(path: Path | None, model: nn.Module, others: list[Any]) -> tuple[int, float]:
+    """Load the checkpoint, if it is whole; return the next step and the seconds spent."""
     if path is None or not path.exists():
         return 0, 0.0
     try:
@@ -277,11 +295,11 @@ def _resume(path: Path | None, model: nn.Module, others: list) -> tuple[int, flo
 
 
 class _Progress:
-    """A bar on a terminal; elsewhere a line from time to time."""
+    """Shows a bar on a terminal, and logs a line from time to time elsewhere."""
 
     def __init__(self, name: str, total: int, first: int):
         self.name, self.total, self.first = name, total, first
-        self.started = self.said = time.monotonic()
+        self.started = self.logged = time.monotonic()
         self.bar = tqdm(total=total, initial=first, desc=name, leave=False, disable=None)
         self.on_terminal = sys.stderr.isatty()
 
@@ -289,8 +307,8 @@ class _Progress:
         self.bar.set_postfix(loss=f"{loss:.3f}", refresh=False)
         self.bar.update(done - self.bar.n)
         now = time.monotonic()
-        if not self.on_terminal and now - self.said > SECONDS_BETWEEN_LINES:
-            self.said = now
+        if not self.on_terminal and now - self.logged > SECONDS_BETWEEN_LINES:
+            self.logged = now
             left = (now - self.started) / (done - self.first) * (self.total - done)
             log.info(
                 "%s: step %d of %d, loss %.3f, %.0f s left", self.name, done, self.total, loss, left
@@ -310,9 +328,9 @@ def evaluate(
     batch_size: int = EVALUATION_BATCH,
     device: torch.device | str | None = None,
 ) -> Tensor:
-    """The logits (N, num_classes), float32 on the CPU, of every image of `split`, in its order.
+    """Compute the logits (N, num_classes) of every image of `split`, float32 on the CPU.
 
-    `device` is accelerate's choice where not given; int8 layers of PyTorch need "cpu".
+    device: by default accelerate's choice; int8 layers of PyTorch need "cpu".
     """
     device = torch.device(device) if device else Accelerator().device
     model.to(device).eval()

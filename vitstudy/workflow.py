@@ -1,4 +1,4 @@
-"""`python -m vitstudy reproduce`: checks what a user may have wrong, then lets Snakemake run."""
+"""`python -m vitstudy reproduce`: checks what a user may have got wrong, then runs Snakemake."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ import time
 from collections import deque
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 from vitstudy import data, files, graph, notebooks, profiles, study
 from vitstudy.errors import FULL, FULL_LINE, UserError, unknown
@@ -34,32 +35,38 @@ _LOOKS = (
 )
 """Snakemake's options that run nothing: what they print is what was asked for."""
 _NUMBERS = (("cores", "-c"), ("jobs", "-j"), ("local-cores",), ("max-threads",))
-"""Those whose number is waited for for ever where it is 0."""
+"""Snakemake's options for which it waits for ever where their number is 0."""
 
 
 def duration_path(profile: str) -> Path:
-    """Where a run from nothing leaves how many seconds it took, set-up included."""
+    """Return the file in which a run from nothing leaves its seconds, set-up included."""
     return files.results(profile) / "duration.json"
 
 
 def done_line(seconds: int) -> str:
-    return f"done in {_told(seconds)}"
+    """Return the line to expect at the end of a run."""
+    return f"done in {_minutes_and_seconds(seconds)}"
 
 
-def _told(seconds: int) -> str:
+def _minutes_and_seconds(seconds: int) -> str:
     return f"{seconds // 60} min {seconds % 60:02} s"
 
 
 def reproduce(
     profile: str, from_records: bool, options: list[str], every_tier: bool = False
 ) -> int:
-    """Make every record, table, figure, notebook and page of `profile`; the exit code.
+    """Make every record, table, figure, notebook and page of `profile`; return the exit code.
 
-    With `every_tier` also of the methods that the profile leaves out else. Of Snakemake's own lines
-    only progress is shown; all of them are in `.snakemake/log`. The exit code is 1 where something
-    failed: all that does not need it is made, and the last lines say what is missing.
-    Raises UserError where the profile is unknown, its data or its records are not to be had, or an
-    option or a job says that the user has something to mend.
+    Of Snakemake's own lines only progress is shown; all of them are in `.snakemake/log`. The exit
+    code is 1 where something failed: all that does not need it is made, and the last lines say what
+    is missing.
+
+    from_records: whether committed records are shown and nothing is computed.
+    options: further options of Snakemake.
+    every_tier: add the methods that the profile computes only by name.
+
+    Raises UserError where the profile is unknown, its data or its records are absent, or an option
+    or a job says that the user has something to mend.
     """
     known = profiles.get(profile)
     looks = _check(options)
@@ -81,7 +88,12 @@ def reproduce(
     unmade = graph.unmade(profile, [] if from_records else cells, notebooks.shown(profile))
     failed = graph.missing(profile, every_tier)
     if unmade:
-        log.info("ended after %s; of %s not made: %s", _told(seconds), profile, ", ".join(unmade))
+        log.info(
+            "ended after %s; of %s not made: %s",
+            _minutes_and_seconds(seconds),
+            profile,
+            ", ".join(unmade),
+        )
     else:
         if from_nothing and not failed:
             files.write_json(duration_path(profile), {"seconds": seconds})
@@ -100,12 +112,12 @@ def reproduce(
 
 
 def _tell_places(profile: str) -> None:
-    """Say where what was made of the profile lies, the page to open last, and what to do next."""
+    """Log where the profile's products lie, and what to do next."""
     results, tables = files.results(profile), files.results(profile) / "tables"
     places = {
         "records": [results / "records.csv"],
         "figures": [files.figures(profile)],
-        "tables": [tables / f"table{which}.md" for which in (1, 2)],
+        "tables": [tables / f"table{number}.md" for number in (1, 2)],
         "site": [files.root() / "site" / "index.html"] * (graph.site_shows() == profile),
     }
     for kind, paths in places.items():
@@ -122,44 +134,44 @@ def _tell_places(profile: str) -> None:
 
 
 def outside(profile: str) -> list[str]:
-    """A line for each number of the profile's notebooks that lies outside its band; no failure."""
-    lines = []
-    for path in sorted((files.results(profile) / "outside").glob("*.json")):
-        for entry in _entries(path):
-            lines.append(f"outside its band: {path.stem}: {notebooks.sentence(entry)}")
-    return lines
+    """Return a line for each number of the profile's notebooks that lies outside its band."""
+    return [
+        f"outside its band: {path.stem}: {notebooks.sentence(entry)}"
+        for path in sorted((files.results(profile) / "outside").glob("*.json"))
+        for entry in _entries(path)
+    ]
 
 
-def _entries(path: Path) -> list[dict]:
-    """The whole entries of a list in JSON; none where the file is damaged."""
+def _entries(path: Path) -> list[dict[str, Any]]:
+    """Read the whole entries of a list in JSON; none where the file is damaged."""
     try:
-        found = json.loads(path.read_text(encoding="utf-8"))
+        entries = json.loads(path.read_text(encoding="utf-8"))
     except ValueError:
         return []
     wanted = {"name", "value", "low", "high", "made_on"}
-    return [each for each in found if isinstance(each, dict) and wanted <= each.keys()]
+    return [entry for entry in entries if isinstance(entry, dict) and wanted <= entry.keys()]
 
 
 # -- Snakemake ------------------------------------------------------------------------------------
 
 
 def rules() -> list[str]:
-    """The names of the Snakefile's rules."""
+    """List the names of the Snakefile's rules."""
     text = (files.REPOSITORY / "Snakefile").read_text(encoding="utf-8")
     return re.findall(r"^rule (\w+):", text, re.MULTILINE)
 
 
 def _check(options: list[str]) -> bool:
-    """Whether Snakemake's `options` only look.
+    """Tell whether Snakemake's `options` run nothing and only show something.
 
-    Raises UserError where one of them names a rule that there is none of, or a number of processors
+    Raises UserError where one of them names a rule that does not exist, or a number of processors
     with which Snakemake waits for ever.
     """
     parser = argparse.ArgumentParser(add_help=False, exit_on_error=False)
     parser.add_argument(*_LOOKS, dest="looks", action="store_true")
     parser.add_argument("-p", "-k", "-F", "-f", dest="flags", action="store_true")
-    for long, *short in _NUMBERS:
-        parser.add_argument(f"--{long}", *short)
+    for long, *abbreviations in _NUMBERS:
+        parser.add_argument(f"--{long}", *abbreviations)
     for long, short in (("until", "-U"), ("omit-from", "-O"), ("forcerun", "-R")):
         parser.add_argument(f"--{long}", short, nargs="*", default=[])
     try:
@@ -173,12 +185,17 @@ def _check(options: list[str]) -> bool:
     for name in (*given.until, *given.omit_from, *given.forcerun):
         if name not in rules() and "/" not in name:
             raise unknown("rule", name, rules())
-    return given.looks
+    return bool(given.looks)
 
 
 def _take_config(options: list[str]) -> tuple[list[str], list[str]]:
-    """The user's `--config` settings, and the other options; Snakemake takes the last one alone."""
-    settings, rest, taking = [], [], False
+    """Split options into the user's `--config` settings and the rest.
+
+    Of several `--config` Snakemake takes the last one only.
+    """
+    settings: list[str] = []
+    rest: list[str] = []
+    taking = False
     for option in options:
         if option in ("-C", "--config"):
             taking = True
@@ -191,7 +208,7 @@ def _take_config(options: list[str]) -> tuple[list[str], list[str]]:
 
 
 def _take_until(options: list[str]) -> tuple[list[str], list[str]]:
-    """The rules and files of the user's `--until`, and the other options."""
+    """Split options into the rules and files of the user's `--until` and the rest."""
     parser = argparse.ArgumentParser(add_help=False)
     parser.add_argument("--until", "-U", nargs="+", action="extend", default=[])
     given, rest = parser.parse_known_args(options)
@@ -218,7 +235,8 @@ def _snakemake(
         command += ["--cores", "all"]
     if looks:
         return subprocess.run(command, check=False).returncode
-    errors, last, begun = [], deque([""], maxlen=30), False
+    errors: list[str] = []
+    last, begun = deque([""], maxlen=30), False
     with _ended_with_this(
         subprocess.Popen(
             command,
@@ -228,7 +246,7 @@ def _snakemake(
             errors="replace",
         )
     ) as process:
-        for line in process.stdout:
+        for line in process.stdout or ():
             line = line.rstrip()
             if _OURS.match(line):
                 log.info("%s", _OURS.sub("", line))
@@ -245,7 +263,7 @@ def _snakemake(
     if process.returncode and errors:
         raise UserError(errors[0])
     if process.returncode and not begun:  # it did not like what it was given
-        raise UserError(_of_the_options(list(last)))
+        raise UserError(_complaint(list(last)))
     if process.returncode:
         for line in last:
             print(line, file=sys.stderr)
@@ -254,23 +272,23 @@ def _snakemake(
     return 0
 
 
-def _of_the_options(lines: list[str]) -> str:
-    """Snakemake's last sentence, of what is wrong with its options, with what is valid."""
-    said = next((line for line in reversed(lines) if line.strip()), "Snakemake did not start")
-    said = re.sub(r"^(\w*(Error|Exception): )+", "", said.strip())
-    if match := re.match(r"No rule to produce (\S+)", said):
+def _complaint(lines: list[str]) -> str:
+    """Return what Snakemake says last of its options, and what is valid."""
+    text = next((line for line in reversed(lines) if line.strip()), "Snakemake did not start")
+    text = re.sub(r"^(\w*(Error|Exception): )+", "", text.strip())
+    if match := re.match(r"No rule to produce (\S+)", text):
         return (
             f"unknown target {match[1]!r}; valid: {', '.join(rules())}; the profile comes first, "
             "one at a time"
         )
-    return f"{said.rstrip('.')}; valid: see ./run_all.sh --help and snakemake --help"
+    return f"{text.rstrip('.')}; valid: see ./run_all.sh --help and snakemake --help"
 
 
 @contextlib.contextmanager
-def _ended_with_this(process: subprocess.Popen) -> Iterator[subprocess.Popen]:
-    """Where this process is told to end, `process` ends with it, and all that it started."""
+def _ended_with_this(process: subprocess.Popen[str]) -> Iterator[subprocess.Popen[str]]:
+    """End `process`, and all that it started, where this process is told to end."""
 
-    def end(number: int, _) -> None:
+    def end(number: int, _: object) -> None:
         raise SystemExit(128 + number)
 
     before = {number: signal.signal(number, end) for number in (signal.SIGTERM, signal.SIGHUP)}
@@ -291,6 +309,6 @@ def _kill_tree(pid: int) -> None:
 
     with contextlib.suppress(psutil.NoSuchProcess):
         top = psutil.Process(pid)
-        for each in (top, *top.children(recursive=True)):
+        for process in (top, *top.children(recursive=True)):
             with contextlib.suppress(psutil.NoSuchProcess):
-                each.kill()
+                process.kill()

@@ -14,8 +14,8 @@ from timm.models.vision_transformer import VisionTransformer
 from vitstudy import data, measure, methods, models, profiles
 from vitstudy.distillation import deit
 from vitstudy.distillation.deit import distillation_loss, hard_loss, hard_targets
+from vitstudy.narrow import narrowed
 from vitstudy.quantization import dynamic, fq_vit, lsq
-from vitstudy.small import narrowed
 
 REFERENCE = Path(__file__).parents[1] / "reference"
 SMOKE = profiles.get("smoke").architecture

@@ -12,7 +12,7 @@ from safetensors.torch import load_file, save_file
 from vitstudy import data, measure, methods, models, profiles, study
 from vitstudy.context import Context
 from vitstudy.distillation import deit, soft
-from vitstudy.small import narrowed
+from vitstudy.narrow import narrowed
 from vitstudy.study import Cell
 
 SMOKE = profiles.get("smoke")
@@ -169,7 +169,7 @@ def test_in_the_papers_setting_its_rows_need_no_teacher():
     assert parents("paper", "deit-base+dynamic") == {"deit-base", "vanilla"}
     paper = {each.method for each in study.cells("paper", left_out=True)}
     assert "deit-again" in paper and "teacher" in paper
-    assert not any("deit-again" == each.method for each in study.cells("cifar"))
+    assert not any(each.method == "deit-again" for each in study.cells("cifar"))
 
 
 def test_timms_distilled_models_are_fine_tuned_plainly_and_distilled_again_by_name(

@@ -274,8 +274,8 @@ def test_what_the_kernels_do_not_run_is_refused(dense, images, four_bits):
         onnx_four_bits.convert(dense)
     with pytest.raises(ValueError, match="valid: 32"):
         onnx_four_bits.convert(dense, activation_bits=4)
+    layers = {"nowhere": (torch.zeros(1, 1), torch.ones(()))}
     with pytest.raises(ValueError, match="has no layer nowhere"):
-        layers = {"nowhere": (torch.zeros(1, 1), torch.ones(()))}
         onnx_four_bits.rewrite(four_bits, layers, 32)
 
 

@@ -266,7 +266,7 @@ def test_constant_tensors_and_zeros_survive_exactly(scheme, value, bits):
 
 
 @pytest.mark.parametrize(
-    "low,high", [(1e4, 1e4 + 1e-3), (-1.0, -1 + 1e-7), (0.0, 1e-45), (-1e38, 1e38)]
+    ("low", "high"), [(1e4, 1e4 + 1e-3), (-1.0, -1 + 1e-7), (0.0, 1e-45), (-1e38, 1e38)]
 )
 @pytest.mark.parametrize("bits", [1, 8, 16])
 def test_ranges_at_the_edge_of_float32_give_a_finite_positive_scale(low, high, bits):

@@ -55,7 +55,7 @@ DATA = ("classes", "pairs", "many", "confusion", "confused pairs", "confused man
 QUANTIZATION = ("staircase", "bits", "clipping", "levels", "channels")
 
 
-@pytest.mark.parametrize("name", (*DATA, *QUANTIZATION))
+@pytest.mark.parametrize("name", [*DATA, *QUANTIZATION])
 def test_a_figure_names_what_it_draws(name):
     assert labelled(drawn(name))
 

@@ -32,7 +32,7 @@ def drawn():
 NAMES = ("figure_5_compact", "figure_6_pruning", "figure_7_distillation", "quantization")
 
 
-@pytest.mark.parametrize("name", (*NAMES, "all_categories"))
+@pytest.mark.parametrize("name", [*NAMES, "all_categories"])
 def test_labels_of_a_figure_do_not_overlap_and_stay_inside(drawn, name):
     figure, boxes = drawn[name]
     assert len(boxes) > 5

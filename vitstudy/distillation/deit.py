@@ -28,8 +28,8 @@ from vitstudy.distillation.soft import (
 )
 from vitstudy.distillation.teacher import TeacherLogits, validation_logits
 from vitstudy.errors import UserError
+from vitstudy.narrow import narrowed, share_of_width
 from vitstudy.profiles import Architecture
-from vitstudy.small import narrowed, share_of_width
 
 TARGETS = ("none", "labels", "soft", "hard")
 ADDED = ("dist_token", "head_dist")

@@ -13,7 +13,7 @@ GIVEN, TEACHER = "vanilla", "teacher"
 
 FROM_SCRATCH = {
     "vitstudy.baseline": "continued",
-    "vitstudy.small": "diffq-finetuned",
+    "vitstudy.narrow": "diffq-finetuned",
     "vitstudy.distillation.teacher": "continued",
     "vitstudy.distillation.soft": "taught",
     "vitstudy.distillation.deit": "taught",

@@ -52,7 +52,8 @@ VARIANTS = (
 
 def available() -> tuple[Method, ...]:
     """What the study can measure: the papers' rows, each followed by what stands beneath it, then
-    the surveyed methods."""
+    the surveyed methods.
+    """
     ordered: list[Method] = []
     for row in METHODS:
         points = [method for method in SWEEP if method.beneath == row.key]

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from torch.func import functional_call
 from torch.nn import functional as F
 
-from vitstudy import finetuning, small
+from vitstudy import finetuning, narrow
 from vitstudy.context import Context
 from vitstudy.packing import Codes, pack_model, unpack_model
 from vitstudy.quantization import configs
@@ -297,7 +297,7 @@ def compress(context: Context[configs.DiffQ | NarrowDiffQ]) -> nn.Module:
     """
     config = context.config
     if isinstance(config, NarrowDiffQ):
-        model = small.build(context, small.share_of_width(context, config.width))
+        model = narrow.build(context, narrow.share_of_width(context, config.width))
         # Noise drawn in the forward pass is not known to compile.
         recipe = replace(context.profile.recipe(context.data.spec.name), compile=False)
     else:

@@ -175,9 +175,10 @@ def _name_by_layer(graph, layers: set[str]) -> None:
         notes = {note.key: note.value for note in node.metadata_props}
         scopes = ast.literal_eval(notes.get("pkg.torch.onnx.name_scopes", "[]"))
         inside = [scope for scope in scopes if scope in layers and scope]
-        if inside and node.op_type in ("Conv", "Gemm", "MatMul") and len(scopes) > 1:
-            if scopes[-2] == inside[-1] and weight_of(graph, node) is not None:
-                node.name = inside[-1]
+        product = node.op_type in ("Conv", "Gemm", "MatMul") and len(scopes) > 1
+        own = bool(inside) and product and scopes[-2] == inside[-1]
+        if own and weight_of(graph, node) is not None:
+            node.name = inside[-1]
 
 
 def weight_of(graph, node):

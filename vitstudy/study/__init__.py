@@ -6,10 +6,21 @@
 
 from vitstudy.study.cell import Cell, cells, not_run, select
 from vitstudy.study.computing import attempt, commit, fail, lacks_parent, predictions, run
-from vitstudy.study.staleness import damage, fingerprint, is_done, read, sources, versions, why_not
+from vitstudy.study.staleness import (
+    artifact_hash,
+    damage,
+    fingerprint,
+    is_done,
+    read,
+    recorded,
+    sources,
+    versions,
+    why_not,
+)
 
 __all__ = [
     "Cell",
+    "artifact_hash",
     "attempt",
     "cells",
     "commit",
@@ -21,6 +32,7 @@ __all__ = [
     "not_run",
     "predictions",
     "read",
+    "recorded",
     "run",
     "select",
     "sources",

@@ -20,6 +20,7 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from vitstudy import data, files, methods
 from vitstudy.errors import UserError
@@ -30,16 +31,17 @@ from vitstudy.study.cell import Cell
 log = logging.getLogger(__name__)
 
 MARKS = {"commit", "command", "fingerprint", "lock_sha256", "options", "parents", "sources"}
-"""Fields of a record that tell what made it, not what came out."""
+"""The fields of a record that tell what made it, not what came out."""
 
 
 def adopt(cells: list[Cell], since: str | None = None) -> tuple[list[Cell], dict[Cell, str]]:
     """Re-mark the records of `cells` that a change of the code leaves true.
 
-    since: the commit at which the records were made, by default what each of them names. Returns
-    the cells that were adopted, and the others with the reason; a cell that is already marked by
-    the code as it is now, and one that has no record, is in neither. Raises UserError where a
-    commit is not in this repository.
+    since: the commit at which the records were made; by default the one that each of them names.
+
+    Returns the cells that were adopted, and the others with the reason. A cell that is marked by
+    the code as it is now already, and one that has no record, is in neither. Raises UserError where
+    git cannot check a commit out.
     """
     refused: dict[Cell, str] = {}
     adopted: list[Cell] = []
@@ -75,8 +77,8 @@ def adopt(cells: list[Cell], since: str | None = None) -> tuple[list[Cell], dict
     return adopted, refused
 
 
-def difference(before: dict, after: dict) -> str:
-    """In what two answers of `probe` about one cell differ, in one line; empty where in nothing."""
+def difference(before: dict[str, Any], after: dict[str, Any]) -> str:
+    """Say in one line how two answers of `probe` about one cell differ; empty for not at all."""
     for when, answer in (("before", before), ("now", after)):
         if "failed" in answer:
             return f"it could not be computed {when}: {answer['failed']}"
@@ -90,18 +92,19 @@ def difference(before: dict, after: dict) -> str:
 
 
 def _is_marked(cell: Cell, record: Record) -> bool:
-    """Whether the record is marked by the code as it is now, its own packages as they were.
+    """Tell whether the record is marked by the code as it is now.
 
-    Unlike a hit this needs no artifact: what builds the models that it starts from, it names.
+    Unlike a hit this needs no artifact, since the record names the code that builds its parents.
     """
-    paths = {name: files.SOURCE / name for name in {**record.sources, **staleness.sources(cell)}}
+    names = {**(record.sources or {}), **staleness.sources(cell)}
+    paths = {name: files.SOURCE / name for name in names}
     now = {name: staleness.digest(path) for name, path in paths.items() if path.exists()}
     mark = staleness.fingerprint(cell, record.parents, record.versions, record.sources)
     return now == record.sources and record.fingerprint == mark
 
 
 def _other_than_code(cell: Cell, record: Record) -> str:
-    """What else than the code differs from what the record was made with; empty for nothing."""
+    """Say what differs from what the record was made with, besides the code; empty for nothing."""
     method, now = methods.get(cell.method), json.loads(json.dumps(staleness.options(cell)))
     if unlike := _unlike(record.options, now):
         return f"other options: {', '.join(unlike)}"
@@ -110,8 +113,7 @@ def _other_than_code(cell: Cell, record: Record) -> str:
     if sorted(record.parents) != sorted(parent.method for parent in cell.parents()):
         return "it starts from other methods"
     for parent in cell.parents():
-        found = staleness.read(parent)
-        if found is None or found.artifact_sha256 != record.parents[parent.method]:
+        if staleness.artifact_hash(parent) != record.parents[parent.method]:
             return f"{parent.method} was made again"
     bits = (method.activation_bits, method.simulated)
     learned = method.weight_bits is None
@@ -122,10 +124,10 @@ def _other_than_code(cell: Cell, record: Record) -> str:
     return ""
 
 
-def _unlike(before: dict, now: dict, above: str = "") -> list[str]:
-    """The options that differ, by their names with the dictionaries above them.
+def _unlike(before: dict[str, Any], now: dict[str, Any], above: str = "") -> list[str]:
+    """List the options that differ, by their names with the dictionaries above them.
 
-    One that there was not yet is none: if it does anything, what is computed differs.
+    An option that did not exist before is left out: if it does anything, the results differ.
     """
     names = []
     for name in sorted({*before, *now}):
@@ -139,13 +141,13 @@ def _unlike(before: dict, now: dict, above: str = "") -> list[str]:
     return names
 
 
-def _git(*arguments: str) -> subprocess.CompletedProcess:
+def _git(*arguments: str) -> subprocess.CompletedProcess[str]:
     command = ["git", "-C", str(files.repository()), *arguments]
     return subprocess.run(command, capture_output=True, encoding="utf-8", check=False)
 
 
 def _no_commit(commit: str) -> str:
-    """Why the package cannot be had as it was at `commit`; empty where it can."""
+    """Say why the package cannot be checked out as it was at `commit`; empty where it can."""
     if not commit or commit.endswith("+"):
         return "its record names no commit; give one with --since"
     if _git("cat-file", "-e", f"{commit}^{{commit}}").returncode:
@@ -155,7 +157,7 @@ def _no_commit(commit: str) -> str:
 
 @contextmanager
 def _checked_out(commit: str) -> Iterator[Path]:
-    """A folder with the repository as it was at `commit`."""
+    """Make a folder with the repository as it was at `commit`."""
     with tempfile.TemporaryDirectory() as folder:
         tree = Path(folder) / "before"
         done = _git("worktree", "add", "--detach", str(tree), commit)
@@ -168,19 +170,21 @@ def _checked_out(commit: str) -> Iterator[Path]:
 
 
 def _other_sources(cell: Cell, tree: Path) -> str:
-    """Which file the record was made by is another in `tree`; empty where none is.
+    """Say which file that made the record is another in `tree`; empty where none is.
 
     The first records name SHA-256 of whole files, later ones digests.
     """
-    for name, digest in staleness.read(cell).sources.items():
+    for name, digest in (staleness.recorded(cell).sources or {}).items():
         path = tree / "vitstudy" / name
         if not path.exists() or digest not in (files.sha256(path), staleness.digest(path)):
             return f"its record was made by another {name} than that commit's"
     return ""
 
 
-def _probe(repository: Path, profile: str, pairs: list[tuple[str, str]]) -> dict:
-    """The answers of `probe` by (data set, method), of the package in `repository`."""
+def _probe(
+    repository: Path, profile: str, pairs: list[tuple[str, str]]
+) -> dict[tuple[str, str], dict[str, Any]]:
+    """Run `probe` with the package in `repository`; return its answers by (data set, method)."""
     request = json.dumps({"profile": profile, "cells": pairs})
     with tempfile.TemporaryDirectory() as home:
         environment = {
@@ -200,13 +204,13 @@ def _probe(repository: Path, profile: str, pairs: list[tuple[str, str]]) -> dict
             check=False,
         )
     answers = [json.loads(line) for line in done.stdout.splitlines()]
-    found = {(answer["dataset"], answer["method"]): answer for answer in answers}
+    by_pair = {(answer["dataset"], answer["method"]): answer for answer in answers}
     ended = (done.stderr.strip().splitlines() or [f"it ended with code {done.returncode}"])[-1]
-    return {pair: found.get(pair, {"failed": ended}) for pair in pairs}
+    return {pair: by_pair.get(pair, {"failed": ended}) for pair in pairs}
 
 
 def _mark(cell: Cell, since: str, sources: dict[str, str]) -> None:
-    record = staleness.read(cell)
+    record = staleness.recorded(cell)
     record.sources = sources
     record.fingerprint = staleness.fingerprint(cell, record.parents, record.versions, sources)
     record.adopted = {"since": since, "commit": computing.commit()}

@@ -1,8 +1,9 @@
-"""Cells: profile, data set, method and seed; which of them there are, and where their files lie."""
+"""Cells, each a profile, data set, method and seed: which there are, and where their files lie."""
 
 from __future__ import annotations
 
 import fnmatch
+from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -13,6 +14,8 @@ from vitstudy.errors import UserError, unknown
 
 @dataclass(frozen=True, order=True)
 class Cell:
+    """The unit of work: one method, computed on one data set of a profile from one seed."""
+
     profile: str
     dataset: str
     method: str
@@ -23,6 +26,7 @@ class Cell:
 
     @property
     def seed_name(self) -> str:
+        """The last part of the cell's name, `seedK`."""
         return f"seed{self.seed}"
 
     @property
@@ -31,30 +35,35 @@ class Cell:
 
     @property
     def record_path(self) -> Path:
+        """The JSON file of what was measured."""
         return files.results(self.profile) / "records" / self._place.with_suffix(".json")
 
     @property
     def predictions_path(self) -> Path:
+        """The file of the five likeliest classes of every test image."""
         return self.record_path.with_suffix(".npz")
 
     @property
     def analysis_path(self) -> Path:
+        """The file of the arrays that a notebook shows."""
         return files.results(self.profile) / "analysis" / self._place.with_suffix(".npz")
 
     @property
     def artifact_path(self) -> Path:
+        """The file of the model."""
         return files.artifacts(self.profile) / self._place / "model.safetensors"
 
     @property
     def checkpoints(self) -> Path:
+        """The folder of an unfinished training, removed once the artifact is safe."""
         return files.artifacts(self.profile) / self._place / "checkpoints"
 
     def parents(self) -> list[Cell]:
-        """What it starts from; and vanilla always, since flips are counted against it."""
-        method, parents = methods.get(self.method), methods.get(self.method).parents
-        if profiles.get(self.profile).architecture.timm_name:
-            if method.parents_of_pretrained is not None:
-                parents = method.parents_of_pretrained
+        """List the cells that it starts from, and vanilla, against which flips are counted."""
+        method = methods.get(self.method)
+        parents, pretrained = method.parents, profiles.get(self.profile).architecture.timm_name
+        if pretrained and method.parents_of_pretrained is not None:
+            parents = method.parents_of_pretrained
         keys = dict.fromkeys((*parents, "vanilla"))
         keys.pop(self.method, None)
         return [Cell(self.profile, self.dataset, key, self.seed) for key in keys]
@@ -67,17 +76,19 @@ def cells(
     left_out_data: bool = False,
     not_installed: bool = False,
 ) -> list[Cell]:
-    """Every cell of a profile, each after its parents; one seed of every row before the next, and
-    further seeds of vanilla last.
+    """List the cells of a profile, each after its parents.
 
-    With `left_out` also the methods of tiers that the profile computes only by name, with
-    `left_out_data` such data sets, with `not_installed` those whose engine this machine lacks.
+    One seed of every method comes before the next seed, and further seeds of vanilla come last.
+
+    left_out: add methods of tiers that the profile computes only by name.
+    left_out_data: add data sets that it computes only by name.
+    not_installed: add methods whose engine this machine lacks.
     """
     known = profiles.get(profile)
     left_out_names = () if left_out_data else known.leaves_out_data
     datasets = [name for name in known.datasets if name not in left_out_names]
     computed = methods.computed(methods.TIERS if left_out else known.tiers)
-    found = [
+    by_seed = [
         Cell(profile, dataset, method.key, seed)
         for seed in known.seeds
         for dataset in datasets
@@ -85,12 +96,12 @@ def cells(
         if method.key in computed and (not_installed or not methods.not_installed(method))
     ]
     more = [(seed, dataset) for seed in known.vanilla_seeds for dataset in datasets]
-    return found + [Cell(profile, dataset, "vanilla", seed) for seed, dataset in more]
+    return by_seed + [Cell(profile, dataset, "vanilla", seed) for seed, dataset in more]
 
 
 @cache
 def _in_order() -> tuple[methods.Method, ...]:
-    """The available methods, each after its parents, else in the papers' order."""
+    """Sort the available methods so that each follows its parents, else in the papers' order."""
     ordered: dict[str, methods.Method] = {}
 
     def add(method: methods.Method) -> None:
@@ -104,11 +115,12 @@ def _in_order() -> tuple[methods.Method, ...]:
 
 
 def select(patterns: list[str]) -> list[Cell]:
-    """The cells that match any of `patterns`, each `profile[/dataset[/method[/seedK]]]`, globs
-    allowed, in an order in which parents come first.
+    """List the cells that match any of `patterns`, parents first.
 
-    Those whose engine is not installed are left out. Raises UserError where a part of a pattern
-    matches nothing, naming what is valid, and where nothing is left of what it matches.
+    A pattern is `profile[/dataset[/method[/seedK]]]`, each part a glob.
+
+    Cells whose engine is not installed are left out. Raises UserError where a part of a pattern
+    matches nothing, naming what is valid, and where no engine of what it matches is installed.
     """
     chosen: dict[Cell, None] = {}
     for pattern in patterns:
@@ -129,36 +141,36 @@ def check_installed(cell: Cell) -> None:
 
 
 def not_run(patterns: list[str]) -> dict[str, str]:
-    """The methods that `patterns` take in but for their engines, each with the reason."""
+    """List the methods that match `patterns` and lack their engine, each with the reason."""
     keys = {cell.method: None for pattern in patterns for cell in _matching_cells(pattern)}
     reasons = {key: methods.not_installed(methods.get(key)) for key in keys}
     return {key: reason for key, reason in reasons.items() if reason}
 
 
 def _matching_cells(pattern: str) -> list[Cell]:
-    """The cells that match a pattern, those whose engine is not installed included."""
+    """List the cells that match a pattern, also those whose engine is not installed."""
     parts = pattern.strip("/").split("/")
     if len(parts) > 4:
         raise UserError(f"{pattern!r} has more than the four parts of profile/dataset/method/seedK")
     parts += ["*"] * (4 - len(parts))
     names = _matching("profile", parts[0], profiles.PROFILES)
     data_named, method_named = (not set("*?[") & set(part) for part in parts[1:3])
-    given = {"left_out": method_named, "left_out_data": data_named, "not_installed": True}
-    found = [cell for name in names for cell in cells(name, **given)]
+    named = {"left_out": method_named, "left_out_data": data_named, "not_installed": True}
+    chosen = [cell for name in names for cell in cells(name, **named)]
     # Each part is looked for among what the parts before it leave.
     for kind, field, part in (
         ("data set", "dataset", parts[1]),
         ("method", "method", parts[2]),
         ("seed", "seed_name", parts[3]),
     ):
-        valid = dict.fromkeys(getattr(cell, field) for cell in found)
+        valid = dict.fromkeys(getattr(cell, field) for cell in chosen)
         names = _matching(kind, part, valid)
-        found = [cell for cell in found if getattr(cell, field) in names]
-    return found
+        chosen = [cell for cell in chosen if getattr(cell, field) in names]
+    return chosen
 
 
-def _matching(kind: str, pattern: str, names) -> list[str]:
-    found = [name for name in names if fnmatch.fnmatchcase(name, pattern)]
-    if not found:
+def _matching(kind: str, pattern: str, names: Iterable[str]) -> list[str]:
+    matching = [name for name in names if fnmatch.fnmatchcase(name, pattern)]
+    if not matching:
         raise unknown(kind, pattern, names)
-    return found
+    return matching

@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import csv
 import importlib
+import importlib.util
 import io
 import logging
 import os
@@ -19,46 +20,47 @@ from collections.abc import Iterator
 from datetime import UTC, datetime
 from functools import cache
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-
-try:
-    import fcntl
-except ModuleNotFoundError:  # Windows: what needs a lock says so
-    fcntl = None
 
 from vitstudy import data, files, methods, profiles
 from vitstudy.errors import TrainingFailed, UserError, to_mend
 from vitstudy.record import SCHEMA, Record
 from vitstudy.study import staleness
 from vitstudy.study.cell import Cell, check_installed
-from vitstudy.study.staleness import is_done, read, why_not
+from vitstudy.study.staleness import artifact_hash, is_done, read, recorded, why_not
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from vitstudy.context import Context
 
 log = logging.getLogger(__name__)
 
 MOST_WATTS = 1_000
-"""The most power that a processor takes: after how long an energy counter may have started again
-more than once."""
+"""The most power of a processor: it bounds how often an energy counter may have wrapped."""
 UNSUPPORTED = "vitstudy runs on Linux, macOS and WSL: this system has no locks on files (fcntl)"
 
 
 def run(cell: Cell, *, missing: bool = False) -> Record:
-    """The record of `cell`: read on a hit, else computed, its parents first.
+    """Return the record of `cell`: read it on a hit, else compute it, its parents first.
 
-    `missing` takes a whole record as done even where its artifact or fingerprint is not at hand,
-    and an ancestor as it is where its artifact is the one that its record names; one whose artifact
-    is absent is made again, from ancestors that are taken so too.
+    missing: whether a whole record counts as done although its artifact or fingerprint is another.
+    An ancestor whose artifact is the one that its record names is then taken as it is; one whose
+    artifact is absent is made again, from its own ancestors by the same rule.
+
     A cell whose training fails gets a `failed` record, and so do those that start from it.
     """
     if missing and is_done(cell):
-        return read(cell)
+        return recorded(cell)
     return _run(cell, missing)
 
 
 def attempt(cell: Cell, *, missing: bool = False) -> Record:
-    """As `run`, but any error that is not the user's to mend gets the cell a `failed` record too.
+    """Run the cell; every error that a user cannot mend gets it a `failed` record.
 
-    It is for who computes many cells, each of which must not take the others with it.
+    So one of many cells does not take the others with it.
     """
     try:
         return run(cell, missing=missing)
@@ -67,9 +69,9 @@ def attempt(cell: Cell, *, missing: bool = False) -> Record:
             raise
         traceback.print_exception(error)
         where = traceback.extract_tb(error.__traceback__)[-1]
-        said = " ".join(str(error).split())
+        message = " ".join(str(error).split())
         place = f"{Path(where.filename).name}:{where.lineno}"
-        return fail(cell, f"{type(error).__name__}: {said} ({place})")
+        return fail(cell, f"{type(error).__name__}: {message} ({place})")
 
 
 def fail(cell: Cell, error: str) -> Record:
@@ -79,7 +81,7 @@ def fail(cell: Cell, error: str) -> Record:
 
 
 def lacks_parent(cell: Cell) -> str | None:
-    """Which parent of the cell is not up to date, and why; None where all are."""
+    """Say which parent of the cell is not up to date, and why; None where all are."""
     for parent in cell.parents():
         if reason := why_not(parent):
             return f"it starts from {parent.method}: {reason}"
@@ -89,12 +91,12 @@ def lacks_parent(cell: Cell) -> str | None:
 def _run(cell: Cell, missing: bool) -> Record:
     reason = why_not(cell)
     if reason is None:
-        return read(cell)
+        return recorded(cell)
     check_installed(cell)
     with _locked(cell):
         # Another process may have made it meanwhile; processes of one launch decided together.
         if not _several() and why_not(cell) is None:
-            return read(cell)
+            return recorded(cell)
         if cell.record_path.exists():
             log.info("%s is computed again: %s", cell, reason)
         before = read(cell)
@@ -103,7 +105,7 @@ def _run(cell: Cell, missing: bool) -> Record:
             record = _parent(parent, missing)
             if record.status != "done":
                 return _write_failed(cell, {}, f"{parent.method} failed: {record.error}")
-            parents[parent.method] = record.artifact_sha256
+            parents[parent.method] = record.artifact_sha256 or ""
         try:
             record = _compute(cell, parents)
         except TrainingFailed as error:
@@ -114,21 +116,20 @@ def _run(cell: Cell, missing: bool) -> Record:
 
 
 def _parent(cell: Cell, missing: bool) -> Record:
-    """The record of what another cell starts from; made again where its artifact is not at hand."""
-    record = read(cell)
-    if missing and is_done(cell) and cell.artifact_path.exists():
-        if files.sha256(cell.artifact_path) == record.artifact_sha256:
-            return record
+    """Return the record of a parent; make it again where its artifact is absent."""
+    kept = missing and is_done(cell) and cell.artifact_path.exists()
+    if kept and files.sha256(cell.artifact_path) == artifact_hash(cell):
+        return recorded(cell)
     return _run(cell, missing)
 
 
 def _is_main() -> bool:
-    """False in all but one of the processes that `accelerate launch` or `torchrun` started."""
+    """Tell whether this is the one process of a distributed launch that writes files."""
     return int(os.environ.get("RANK", 0)) == 0
 
 
 def _several() -> bool:
-    """Whether several processes compute each cell together."""
+    """Tell whether several processes compute each cell together."""
     return int(os.environ.get("WORLD_SIZE", 1)) > 1
 
 
@@ -166,8 +167,10 @@ def _now() -> str:
 
 
 def _forget_others_checkpoints(cell: Cell, fingerprint: str) -> None:
-    """Remove checkpoints that another recipe or other sources left: a training goes on from its
-    own, or the record would name what did not make it."""
+    """Remove the checkpoints that another recipe or other sources left.
+
+    A training that went on from those would have a record that names what did not make it.
+    """
     mark = cell.checkpoints / "fingerprint"
     if not mark.exists() or mark.read_text(encoding="utf-8") != fingerprint:
         shutil.rmtree(cell.checkpoints, ignore_errors=True)
@@ -184,7 +187,7 @@ def _write_failed(cell: Cell, parents: dict[str, str], error: str) -> Record:
 
 
 def _compute(cell: Cell, parents: dict[str, str]) -> Record:
-    """Make the artifact, measure it as reloaded, and write what was found; the record last."""
+    """Make the artifact, measure it as reloaded, and write what was measured; the record last."""
     from vitstudy import making, measure, training
     from vitstudy.context import Context
 
@@ -213,7 +216,7 @@ def _compute(cell: Cell, parents: dict[str, str]) -> Record:
         made = making.made(method, context)
         if not _is_main():
             _barrier()
-            return read(cell)
+            return recorded(cell)
         model = making.kept(made, method, context, cell.artifact_path)
         model.requires_grad_(False)  # measured, not trained
         del made
@@ -228,13 +231,13 @@ def _compute(cell: Cell, parents: dict[str, str]) -> Record:
             files.write(cell.analysis_path, _npz(module.analyse(context, model)))
             record.analysis_sha256 = files.sha256(cell.analysis_path)
     record.seconds = round(time.monotonic() - started, 2)
-    if not resumed:  # else it would be that of the end alone
-        once = {
+    if not resumed:  # a training that went on from a checkpoint took more than was counted
+        unwrapped = {
             name: (joules, most)
             for name, (joules, most) in counters.items()
             if most > MOST_WATTS * record.seconds
         }
-        record.energy_joules = measure.energy_between(once, measure.energy_counters())
+        record.energy_joules = measure.energy_between(unwrapped, measure.energy_counters())
     record.created = _now()
     files.write_json(cell.record_path, record.to_json())
     shutil.rmtree(cell.checkpoints, ignore_errors=True)
@@ -242,39 +245,42 @@ def _compute(cell: Cell, parents: dict[str, str]) -> Record:
     return record
 
 
-def _measure(cell: Cell, context, model, record: Record) -> None:
+def _measure(cell: Cell, context: Context[Any], model: nn.Module, record: Record) -> None:
     """Fill in what is measured from the reloaded artifact, and write its predictions."""
     from vitstudy import measure, statistics
 
     method = methods.get(cell.method)
-    found, arrays = measure.on_test_images(context, model, alone=method.batch_dependent)
+    fields, arrays = measure.on_test_images(context, model, alone=method.batch_dependent)
     files.write(cell.predictions_path, _npz(arrays))
-    found["predictions_sha256"] = files.sha256(cell.predictions_path)
+    fields["predictions_sha256"] = files.sha256(cell.predictions_path)
     vanilla = Cell(cell.profile, cell.dataset, "vanilla", cell.seed)
     if cell != vanilla:
         before = predictions(vanilla)["classes"][:, 0]
-        found |= statistics.flips(before, arrays["classes"][:, 0], arrays["labels"])
-    found |= measure.costs(context, model, importlib.import_module(method.packer))
-    found["size_bytes"] = cell.artifact_path.stat().st_size
-    found["size_mib"] = round(found["size_bytes"] / measure.MIB, 4)
-    found["artifact_sha256"] = files.sha256(cell.artifact_path)
-    found["weight_bits"], found["activation_bits"] = method.weight_bits, method.activation_bits
+        fields |= statistics.flips(before, arrays["classes"][:, 0], arrays["labels"])
+    fields |= measure.costs(context, model, importlib.import_module(method.packer))
+    fields["size_bytes"] = cell.artifact_path.stat().st_size
+    fields["size_mib"] = round(fields["size_bytes"] / measure.MIB, 4)
+    fields["artifact_sha256"] = files.sha256(cell.artifact_path)
+    fields["weight_bits"], fields["activation_bits"] = method.weight_bits, method.activation_bits
     if method.weight_bits is None:  # learned: they are in the file
-        found["weight_bits"] = importlib.import_module(method.module).mean_bits(model)
-    found["simulated"] = method.simulated
-    for name, value in found.items():
+        fields["weight_bits"] = importlib.import_module(method.module).mean_bits(model)
+    fields["simulated"] = method.simulated
+    for name, value in fields.items():
         setattr(record, name, value)
 
 
 def predictions(cell: Cell) -> dict[str, np.ndarray]:
-    """`labels` (N,), `classes` (N, 5) and `probabilities` (N, 5), likeliest first, of a cell."""
-    with np.load(cell.predictions_path, allow_pickle=False) as found:
-        return dict(found)
+    """Read a cell's predictions of the N test images.
+
+    They are `labels` (N,), and `classes` and `probabilities`, both (N, 5), likeliest first.
+    """
+    with np.load(cell.predictions_path, allow_pickle=False) as arrays:
+        return dict(arrays)
 
 
 def _npz(arrays: dict[str, np.ndarray]) -> bytes:
     content = io.BytesIO()
-    np.savez_compressed(content, **arrays)
+    np.savez_compressed(content, allow_pickle=False, **arrays)
     return content.getvalue()
 
 
@@ -292,12 +298,14 @@ def _locked(cell: Cell) -> Iterator[None]:
 
 @contextlib.contextmanager
 def _exclusive(path: Path, waiting: str = "") -> Iterator[None]:
-    """Hold the lock in `path`, saying `waiting` where another process has it.
+    """Hold the lock in `path`, and log `waiting` where another process has it.
 
     The lock is the kernel's and dies with its process.
     """
-    if fcntl is None:
+    if importlib.util.find_spec("fcntl") is None:  # as on Windows
         raise UserError(UNSUPPORTED)
+    import fcntl
+
     path.parent.mkdir(parents=True, exist_ok=True)
     with open(path, "w", encoding="utf-8") as file:
         try:
@@ -333,9 +341,9 @@ PRODUCTS = ("artifacts", "figures", "results")
 
 @cache
 def commit() -> str | None:
-    """The repository's commit, with `+` where tracked files other than products differ from it.
+    """Return the repository's commit, with `+` where tracked files other than products differ.
 
-    None where the package is no file of a repository of its own.
+    None where the package does not lie in its own repository.
     """
 
     def git(*arguments: str) -> str:

@@ -16,9 +16,13 @@ import dataclasses
 import hashlib
 import json
 import sys
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch.optim.optimizer import register_optimizer_step_pre_hook
+
+if TYPE_CHECKING:
+    from vitstudy.profiles import Profile
 
 STEPS = 12
 """Enough that the shortest fine-tuning, a share of it, still has a step."""
@@ -27,23 +31,24 @@ IMAGES = (256, 64, 64, 64)
 """Images of train, calibration, validation and test."""
 
 
-def shortened(profile):
-    """The profile with a few steps on a few images; its network and its recipe else as they are."""
-    recipes = tuple(
+def shortened(profile: Profile) -> Profile:
+    """Return the profile with a few steps on a few images, everything else as it is."""
+    first, second = (
         dataclasses.replace(recipe, steps=STEPS, batch_size=BATCH) for recipe in profile.recipes
     )
+    recipes = (first, second)
     return dataclasses.replace(profile, recipes=recipes, limit=IMAGES, threads=1, committed=False)
 
 
-def watch_training():
-    """A hash that takes in every loss and every gradient from now on."""
+def watch_training() -> hashlib._Hash:
+    """Return a hash that takes in every loss and every gradient from now on."""
     seen, backward = hashlib.sha256(), torch.Tensor.backward
 
-    def watched(loss: torch.Tensor, *arguments, **options) -> None:
+    def watched(loss: torch.Tensor, *arguments: Any, **options: Any) -> None:
         seen.update(loss.detach().double().numpy().tobytes())
         backward(loss, *arguments, **options)
 
-    def before_step(optimiser: torch.optim.Optimizer, *_) -> None:
+    def before_step(optimiser: torch.optim.Optimizer, *_: object) -> None:
         for group in optimiser.param_groups:
             for parameter in group["params"]:
                 if parameter.grad is not None:
@@ -55,6 +60,7 @@ def watch_training():
 
 
 def main() -> None:
+    """Answer the request on stdin."""
     from vitstudy import profiles, study
 
     request = json.load(sys.stdin)

@@ -18,21 +18,26 @@ import struct
 from functools import cache, lru_cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from vitstudy import data, files, methods, profiles
+from vitstudy.errors import UserError
 from vitstudy.record import SCHEMA, Record, problem
 from vitstudy.study.cell import Cell
 
-OTHER_PREDICTIONS = "its predictions file is damaged"
+DAMAGED_PREDICTIONS = "its predictions file is damaged"
 PACKAGE = "vitstudy"
 
 GROUND = ("context", "training", "measure", "statistics")
 """The modules that every cell is made and measured with, besides its own method's."""
 RESOLVED = {"profiles", "methods", "configs", "record", "cli", "errors", "files", "__init__"}
-"""Modules whose code is left out, as is the folder `study`: the profile's values and the method's
-options enter the fingerprint as they are, so that a new row leaves the others' cells alone."""
+"""Modules whose code is left out, as is the folder `study`.
+
+The profile's values and the method's options enter the fingerprint as they are, so that a new
+method leaves the cells of the others alone.
+"""
 PACKAGES = ("torch", "torchvision", "timm", "accelerate", "numpy", "safetensors", "scikit-learn")
 
 
@@ -42,8 +47,8 @@ PACKAGES = ("torch", "torchvision", "timm", "accelerate", "numpy", "safetensors"
 class _Meaning(ast.NodeTransformer):
     """Takes imports and docstrings out of a syntax tree.
 
-    `imports` is then what was imported, a module of the package by its own name alone, since it
-    computes nothing in which folder it lies; `modules` are the names that may be modules.
+    `imports` is then what was imported. A module of the package has only its own name there, since
+    the folder that it lies in computes nothing. `modules` are the names that may be modules.
     """
 
     def __init__(self) -> None:
@@ -69,18 +74,23 @@ class _Meaning(ast.NodeTransformer):
     def visit_Constant(self, node: ast.Constant) -> ast.Constant:
         return node
 
-    visit_Name = visit_Attribute = visit_Constant  # nothing to be taken out is below these
+    # Nothing to be taken out is below a name or an attribute either.
+    def visit_Name(self, node: ast.Name) -> ast.Name:
+        return node
+
+    def visit_Attribute(self, node: ast.Attribute) -> ast.Attribute:
+        return node
 
     def generic_visit(self, node: ast.AST) -> ast.AST:
         node = super().generic_visit(node)
         if getattr(node, "body", None) == [] and not isinstance(node, ast.Module):
-            node.body = [ast.Pass()]  # nothing but a docstring was in it
+            vars(node)["body"] = [ast.Pass()]  # a docstring was all that it had
         return node
 
 
 @cache
 def _meaning(path: Path) -> tuple[str, frozenset[Path]]:
-    """Of a Python file: SHA-256 of what it computes, and the package's own files it imports."""
+    """Return SHA-256 of what a Python file computes, and the package's own files it imports."""
     meaning = _Meaning()
     tree = meaning.visit(ast.parse(path.read_bytes()))
     text = "\n".join([*sorted(meaning.imports), ast.unparse(tree)])
@@ -90,7 +100,7 @@ def _meaning(path: Path) -> tuple[str, frozenset[Path]]:
 
 
 def digest(path: Path) -> str:
-    """SHA-256 of what the Python file in `path` computes.
+    """Return SHA-256 of what the Python file in `path` computes.
 
     Comments, docstrings, layout, the order of imports and the folders of the package's own modules
     do not count.
@@ -99,20 +109,23 @@ def digest(path: Path) -> str:
 
 
 def _module(value: object) -> str:
-    """The package's module that an option or a file's header names, as `module` or `module:Class`;
-    empty for any other value."""
-    is_name = isinstance(value, str) and value.startswith(f"{PACKAGE}.")
-    return value.partition(":")[0] if is_name else ""
+    """Return the package's module that a value names; empty where it names none.
+
+    value: an option or an entry of a file's header; a name is `module` or `module:Class`.
+    """
+    if isinstance(value, str) and value.startswith(f"{PACKAGE}."):
+        return value.partition(":")[0]
+    return ""
 
 
 def _path(module: str) -> Path:
-    """The file of the package's module `module`; it need not exist."""
+    """Return the path of the package's module `module`; the file need not exist."""
     return files.SOURCE.joinpath(*module.split(".")[1:]).with_suffix(".py")
 
 
 @cache
 def _digests(*modules: str) -> dict[str, str]:
-    """By file, below the package's folder, the digest of `modules` and of all that they import."""
+    """Return, by file below the package's folder, the digests of `modules` and all they import."""
     waiting = [_path(f"{PACKAGE}.{name}") for name in GROUND] + [_path(name) for name in modules]
     seen: set[Path] = set()
     while waiting:
@@ -124,7 +137,7 @@ def _digests(*modules: str) -> dict[str, str]:
 
 
 def sources(cell: Cell) -> dict[str, str]:
-    """By file, the digest of the package's code that the cell is made, kept and measured by.
+    """Return, by file, the digests of the code that makes, keeps and measures the cell.
 
     That is its method's module and packer, what its options name (a method that is applied under
     another), and what builds the models that it starts from: the packer and the changes of
@@ -138,8 +151,8 @@ def sources(cell: Cell) -> dict[str, str]:
 
 
 @lru_cache(maxsize=4_096)
-def _builders(artifact: Path, state: tuple | None) -> tuple[str, ...]:
-    """The package's modules that build the model in a file: its packer and changes of structure.
+def _builders(artifact: Path, state: tuple[int, ...] | None) -> tuple[str, ...]:
+    """List the package's modules that build the model in a file: its packer and its changes.
 
     There are none where there is no whole file: a cell that starts from it is no hit then.
     """
@@ -151,7 +164,7 @@ def _builders(artifact: Path, state: tuple | None) -> tuple[str, ...]:
             header = json.loads(file.read(min(length, 100_000_000)))
         described = json.loads(header["__metadata__"]["vitstudy"])
         named = [described, *described.get("changes", [])]
-        modules = {_module(value) for each in named for value in each.values()}
+        modules = {_module(value) for entry in named for value in entry.values()}
         return tuple(name for name in modules if name and _path(name).is_file())
     except (OSError, ValueError, KeyError, TypeError, AttributeError, struct.error):
         return ()
@@ -162,21 +175,23 @@ def _builders(artifact: Path, state: tuple | None) -> tuple[str, ...]:
 
 @cache
 def versions() -> dict[str, str]:
+    """Return the versions of Python and of the packages that every cell computes with."""
     return {"python": platform.python_version()} | {name: version(name) for name in PACKAGES}
 
 
 def made_with(cell: Cell) -> dict[str, str]:
-    """Of what the cell is made with, its engine included."""
-    found = dict(versions())
+    """Return the versions of all that the cell is made with, its engine included."""
+    by_package = dict(versions())
     for name in methods.get(cell.method).requires:
         try:
-            found[name] = version(name)
+            by_package[name] = version(name)
         except PackageNotFoundError:
-            found[name] = "not installed"
-    return found
+            by_package[name] = "not installed"
+    return by_package
 
 
-def options(cell: Cell) -> dict:
+def options(cell: Cell) -> dict[str, Any]:
+    """Return every option of the cell: its method's, and its profile's values."""
     method, profile = methods.get(cell.method), profiles.get(cell.profile)
     return {**method.options, **profile.describe(cell.dataset, method.reads)}
 
@@ -187,10 +202,11 @@ def fingerprint(
     versions: dict[str, str] | None = None,
     code: dict[str, str] | None = None,
 ) -> str:
-    """What a cell's result depends on, as one hash.
+    """Hash all that a cell's result depends on.
 
-    parents: SHA-256 of its parents' artifacts, by method. versions: those of the packages, as a
-    record has them; by default those of this machine. code: digests by file, by default `sources`.
+    parents: SHA-256 of its parents' artifacts, by method.
+    versions: the packages' versions, as a record has them; by default this machine's.
+    code: digests by file; by default `sources`.
     """
     method, versions = methods.get(cell.method), versions or made_with(cell)
     python = ".".join(versions["python"].split(".")[:2])
@@ -208,22 +224,36 @@ def fingerprint(
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
 
 
-def _named(value):
-    """An option's value; for the name of one of the package's modules the digest of its code."""
+def _named(value: Any) -> Any:
+    """Replace the name of one of the package's modules by the digest of its code."""
     module = _module(value)
     return [digest(_path(module)), value.partition(":")[2]] if module else value
 
 
 def read(cell: Cell) -> Record | None:
-    """The cell's record as it lies there, up to date or not; None where there is no sound one."""
+    """Read the cell's record, up to date or not; None where there is no sound one."""
     return _examined(cell)[0]
 
 
+def recorded(cell: Cell) -> Record:
+    """Read the cell's record; raise UserError where there is no sound one."""
+    record = read(cell)
+    if record is None:
+        raise UserError(f"{cell} has no sound record: {damage(cell) or 'not measured yet'}")
+    return record
+
+
+def artifact_hash(cell: Cell) -> str:
+    """Return SHA-256 of the cell's artifact by its record; empty where that names none."""
+    record = read(cell)
+    return (record.artifact_sha256 or "") if record else ""
+
+
 def damage(cell: Cell) -> str:
-    """What is wrong with the cell's record; empty where it is sound or absent.
+    """Say what is wrong with the cell's record; empty where it is sound or absent.
 
     It is held against its schema, its place, its predictions and the length of its artifact, where
-    those are at hand: a record that somebody edited is none.
+    those are at hand: a record that somebody edited does not count.
     """
     return _examined(cell)[1]
 
@@ -234,26 +264,30 @@ def _examined(cell: Cell) -> tuple[Record | None, str]:
 
 
 def _state(path: Path) -> tuple[int, int, int] | None:
-    """What tells a file from one that was written in its place; None where there is none."""
+    """Return what tells a file from one that replaces it; None where there is none."""
     try:
-        found = path.stat()
+        stat = path.stat()
     except OSError:
         return None
-    return found.st_mtime_ns, found.st_size, found.st_ino
+    return stat.st_mtime_ns, stat.st_size, stat.st_ino
 
 
 @lru_cache(maxsize=4_096)
 def _examine(
-    cell: Cell, states: tuple, path: Path, predictions: Path, artifact: Path
+    cell: Cell,
+    states: tuple[tuple[int, int, int] | None, ...],
+    path: Path,
+    predictions: Path,
+    artifact: Path,
 ) -> tuple[Record | None, str]:
-    """A record and what is wrong with it, kept while its files are as `states` has them."""
+    """Read a record and say what is wrong with it; kept while its files are as in `states`."""
     if states[0] is None:
         return None, ""
     value = files.read_json(path)
     if value is None:
         return None, "it is no whole JSON object"
-    if found := problem(value):
-        return None, found
+    if reason := problem(value):
+        return None, reason
     record = Record(**value)
     for name in ("profile", "dataset", "method", "seed"):
         if getattr(record, name) != getattr(cell, name):
@@ -262,7 +296,7 @@ def _examine(
         return record, ""
     if states[1] is not None:
         if files.sha256(predictions) != record.predictions_sha256:
-            return None, OTHER_PREDICTIONS
+            return None, DAMAGED_PREDICTIONS
         with np.load(predictions, allow_pickle=False) as kept:
             right = kept["classes"][:, 0] == kept["labels"]
         counted = {"accuracy": float(right.mean()), "test_images": len(right)}
@@ -270,42 +304,40 @@ def _examine(
             if getattr(record, name) != number:
                 return None, f"{name} is {getattr(record, name)}, its predictions give {number}"
     # An artifact of another hash is damaged or older: that is for `why_not` to say.
-    if states[2] is not None and states[2][1] != record.size_bytes:
-        if files.sha256(artifact) == record.artifact_sha256:
-            return None, f"size_bytes is {record.size_bytes}, its artifact has {states[2][1]}"
+    size = states[2][1] if states[2] else record.size_bytes
+    if size != record.size_bytes and files.sha256(artifact) == record.artifact_sha256:
+        return None, f"size_bytes is {record.size_bytes}, its artifact has {size}"
     return record, ""
 
 
 def is_done(cell: Cell) -> bool:
-    """Whether there is a whole record of a success, made from the parents' artifacts as recorded.
+    """Tell whether the cell succeeded and started from what its parents' records name.
 
-    It may have been made by other sources: that is what `run --missing` asks.
+    The code may have been another: this is the question of `run --missing`.
     """
     record = read(cell)
     if record is None or record.status != "done":
         return False
-    parents = {parent.method: read(parent) for parent in cell.parents()}
     return all(
-        found is not None and found.artifact_sha256 == record.parents.get(key)
-        for key, found in parents.items()
+        artifact_hash(parent) == record.parents.get(parent.method) for parent in cell.parents()
     )
 
 
 def why_not(cell: Cell) -> str | None:
-    """Why the cell has to be computed; None for a hit."""
+    """Say why the cell has to be computed; None for a hit."""
     if not cell.record_path.exists():
         return "not measured yet"
     record = read(cell)
     if record is None:
         wrong = damage(cell)
-        return wrong if wrong == OTHER_PREDICTIONS else f"its record is damaged: {wrong}"
+        return wrong if wrong == DAMAGED_PREDICTIONS else f"its record is damaged: {wrong}"
     if record.status != "done":
         return f"it failed before: {record.error}"
     parents = {}
     for parent in cell.parents():
         if reason := why_not(parent):
             return f"{parent.method}: {reason}"
-        parents[parent.method] = read(parent).artifact_sha256
+        parents[parent.method] = artifact_hash(parent)
     if record.fingerprint != fingerprint(cell, parents):
         return _what_changed(cell, record, parents)
     kept = {
@@ -322,6 +354,7 @@ def why_not(cell: Cell) -> str | None:
 
 
 def _what_changed(cell: Cell, record: Record, parents: dict[str, str]) -> str:
+    """Say what differs between the cell and what its record was made with."""
     before, now = record.sources or {}, sources(cell)
     changed = sorted(name for name in {*before, *now} if before.get(name) != now.get(name))
     if changed:

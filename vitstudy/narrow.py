@@ -6,6 +6,7 @@ One has the width that DiffQ's network has, the other as many bytes as DiffQ's f
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import torch
 from torch import nn
@@ -18,19 +19,24 @@ from vitstudy.profiles import Architecture
 
 
 def narrowed(architecture: Architecture, width: int) -> Architecture:
-    """`architecture` at another width: heads and the stem's channels in proportion, no weights.
+    """Return `architecture` at another width, with heads and the stem's channels in proportion.
 
-    The heads are the most that divide the width and are not narrower than the architecture's.
+    The result names no pretrained weights. The heads are the most that divide the width and are not
+    narrower than the architecture's.
     """
     head = architecture.width // architecture.heads
-    heads = max(n for n in range(1, max(1, width // head) + 1) if width % n == 0)
+    most = max(1, width // head)
+    heads = max(count for count in range(1, most + 1) if width % count == 0)
     share = width / architecture.width
-    stem = tuple((max(1, round(out * share)), *rest) for out, *rest in architecture.stem)
+    stem = tuple(
+        (max(1, round(channels * share)), kernel, stride)
+        for channels, kernel, stride in architecture.stem
+    )
     return replace(architecture, width=width, heads=heads, stem=stem, timm_name="")
 
 
-def build(context: Context, width: int) -> nn.Module:
-    """The profile's ViT at `width`, its weights drawn by the cell's seed."""
+def build(context: Context[Any], width: int) -> nn.Module:
+    """Build the profile's ViT at `width`, its weights drawn by the cell's seed."""
     spec = context.data.spec
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(context.seed)
@@ -39,20 +45,21 @@ def build(context: Context, width: int) -> nn.Module:
         )
 
 
-def share_of_width(context: Context, share: float) -> int:
-    """The width that is `share` of the profile's, at least 1."""
+def share_of_width(context: Context[Any], share: float) -> int:
+    """Return the width that is `share` of the profile's, at least 1."""
     return max(1, round(context.profile.architecture.width * share))
 
 
-def width_for_bytes(context: Context, size: int) -> int:
-    """The greatest width at which the parameters in float take at most `size` bytes; at least 1."""
+def width_for_bytes(context: Context[Any], size: int) -> int:
+    """Return the greatest width whose float parameters take at most `size` bytes; at least 1."""
     spec, architecture = context.data.spec, context.profile.architecture
 
     def bytes_at(width: int) -> int:
-        smaller = narrowed(architecture, width)
-        return 4 * measure.vit_parameters(smaller, spec.num_classes, spec.channels)
+        narrower = narrowed(architecture, width)
+        return 4 * measure.vit_parameters(narrower, spec.num_classes, spec.channels)
 
-    fitting = (w for w in range(architecture.width, 1, -1) if bytes_at(w) <= size)
+    widths = range(architecture.width, 1, -1)
+    fitting = (width for width in widths if bytes_at(width) <= size)
     return next(fitting, 1)
 
 

@@ -1,4 +1,4 @@
-"""The networks of the papers' rows at random weights: as their methods leave them, untrained.
+"""The networks of the papers' rows at random weights, as their methods leave them.
 
 What depends on the weights is arbitrary in them. The size of their files, their parameters and
 their arithmetic are those of the trained networks, but for bits that training learns.
@@ -8,11 +8,12 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from dataclasses import fields
+from typing import Any
 
 import torch
 from torch import nn
 
-from vitstudy import methods, models, small
+from vitstudy import methods, models, narrow
 from vitstudy.attention import nystrom
 from vitstudy.distillation import deit
 from vitstudy.methods import Method
@@ -25,7 +26,7 @@ CALIBRATION_IMAGES = 8
 
 
 def uniform_masks(shape: Shape, r: float) -> Masks:
-    """Masks that leave the same share of every kind of dimension, so that r of all parameters go.
+    """Make masks that keep one share of every kind of dimension and remove r of all parameters.
 
     The share is the greatest, in steps of one dimension of the MLP, at which at least r go. Raises
     UserError where it would empty a layer.
@@ -39,9 +40,9 @@ def uniform_masks(shape: Shape, r: float) -> Masks:
 
 
 def build(method: Method, architecture: Architecture, num_classes: int, channels: int) -> nn.Module:
-    """The network of a row, in evaluation mode, its weights from torch's global generator.
+    """Build the network of a row in evaluation mode, its weights from torch's global generator.
 
-    What is cut loses the same share of every kind, and what is calibrated sees random images.
+    A cut takes the same share of every kind of dimension, and a calibration sees random images.
     Raises ValueError for a row of a module that is not known here.
     """
     options, classes = method.options, (num_classes, channels)
@@ -49,21 +50,21 @@ def build(method: Method, architecture: Architecture, num_classes: int, channels
     def parent() -> nn.Module:
         return build(methods.get(method.parents[0]), architecture, *classes)
 
-    def chosen(*names: str) -> dict:
+    def chosen(*names: str) -> dict[str, Any]:
         return {name: options[name] for name in names if name in options}
 
     shape, width = architecture, round(architecture.width * options.get("width", 1))
     if width != shape.width:
-        shape = small.narrowed(shape, width)
+        shape = narrow.narrowed(shape, width)
     match method.module.removeprefix("vitstudy."):
         case "baseline" | "pruning.gates":  # a cut takes the gates out again
             return models.build(shape, *classes).eval()
         case "quantization.dynamic":
             return dynamic.quantize(parent())
         case "quantization.fq_vit":
-            found = fq_vit.Options(**chosen(*(field.name for field in fields(fq_vit.Options))))
+            settings = fq_vit.Options(**chosen(*(field.name for field in fields(fq_vit.Options))))
             images = torch.randn(CALIBRATION_IMAGES, channels, *2 * [shape.image_size])
-            return fq_vit.quantize_model(parent(), images, found)[0]
+            return fq_vit.quantize_model(parent(), images, settings)[0]
         case "quantization.lsq":
             return lsq.prepare(parent(), **chosen("weight_bits", "activation_bits", "start"))[0]
         case "quantization.diffq":
@@ -77,6 +78,6 @@ def build(method: Method, architecture: Architecture, num_classes: int, channels
         case "pruning.tune":
             return parent()
         case "attention.nystrom":
-            found = chosen("num_landmarks", "class_token", "iterations")
-            return models.changed(parent(), nystrom.__name__, **found)
+            landmarks = chosen("num_landmarks", "class_token", "iterations")
+            return models.changed(parent(), nystrom.__name__, **landmarks)
     raise ValueError(f"{method.key}: what {method.module} makes cannot be built without training")
