@@ -95,9 +95,9 @@ def costs(context: Context[Any], model: nn.Module, packer: ModuleType) -> dict[s
 
 
 def costs_of(model: nn.Module, packer: ModuleType, example: Tensor) -> dict[str, Any]:
-    """Count `parameters` and `macs` of `model` for one input, `example` (1, ...), and an engine's facts.
+    """Count `parameters` and `macs` of `model` for the input `example`, (1, ...); an engine tells.
 
-    packer: as `costs`.
+    packer: as `costs` takes it.
     """
     if hasattr(packer, "facts"):
         facts: dict[str, Any] = packer.facts(model, example)
