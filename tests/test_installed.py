@@ -43,6 +43,7 @@ def listing(folder) -> set[str]:
         ("check-notebooks",),
         ("refresh",),
         ("bands",),
+        ("support",),
     ],
     ids=lambda each: each[0],
 )
@@ -63,6 +64,26 @@ def test_a_cell_that_is_run_elsewhere_lies_where_it_was_run(site_packages, tmp_p
     done = call(site_packages, tmp_path, "rank", "--rows", "1")
     assert (done.returncode, len(done.stderr.splitlines())) == (2, 1)  # nothing is counted here yet
     assert listing(site_packages) == before
+
+
+def test_a_model_of_ones_own_is_compressed_and_loaded_where_there_is_no_repository(
+    site_packages, tmp_path
+):
+    before = listing(site_packages)
+    code = """
+import torch, vitstudy
+layers = [torch.nn.Flatten(), torch.nn.Linear(12, 8), torch.nn.ReLU(), torch.nn.Linear(8, 3)]
+model, images = torch.nn.Sequential(*layers), torch.randn(4, 3, 2, 2)
+small = vitstudy.compress(model, "rounded-w4", calibration=images)
+small.save("small.safetensors")
+again = vitstudy.load("small.safetensors", like=model)
+assert torch.equal(again(images), small(images)) and again.report == small.report
+print(vitstudy.list_methods()[0].key, vitstudy.__file__)
+"""
+    done = call(site_packages, tmp_path, code=code)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.split() == ["dynamic", str(site_packages / "vitstudy" / "__init__.py")]
+    assert listing(tmp_path) == {"small.safetensors"} and listing(site_packages) == before
 
 
 def test_a_wheel_takes_every_file_of_data_that_the_package_reads():

@@ -393,6 +393,15 @@ def portability(profile: str, images: int | None) -> None:
     logging.getLogger("vitstudy").info("%s", written.relative_to(files.root()))
 
 
+@main.command()
+def support() -> None:
+    """Try every kind of method on every family of models: the page docs/own_model.md."""
+    files.repository()
+    from vitstudy.library import support
+
+    logging.getLogger("vitstudy").info("%s", support.write().relative_to(files.REPOSITORY))
+
+
 @main.command("check-notebooks")
 def check_notebooks() -> None:
     """Run the committed notebooks again and compare what must not change (nbval); judge bands."""

@@ -125,7 +125,7 @@ class Stream:
         self._indices: Tensor | None = None
         self._batch: tuple[Tensor, Tensor] | None = None
         self.batch_size = getattr(train, "batch_size", None) or batch_size
-        size = getattr(train, "dataset", train)
+        size = train.dataset if isinstance(train, DataLoader) else train
         self.length = len(size) if hasattr(size, "__len__") else self.batch_size
         if not self.length:
             raise UserError("the training set is empty")

@@ -1,6 +1,6 @@
 """Which method works on which family of models: a page of the site, made by trying.
 
-`python -m vitstudy.library.support` writes it again. Each method is given a tiny model of each
+`python -m vitstudy support` writes it again. Each method is given a tiny model of each
 family, with random weights; what it changes, what it leaves and what it refuses is then counted.
 """
 
@@ -131,7 +131,7 @@ def page(outcomes: list[Outcome]) -> str:
         " a report of what was done to it; the notebook with the same title shows how. Here it was"
         " tried on tiny models of timm's with random weights: how many layers a method changed, and"
         " how many it left as they are. Nothing is dropped: what a method does not know, it lists"
-        " or refuses. `python -m vitstudy.library.support` makes this page again.",
+        " or refuses. `python -m vitstudy support` makes this page again.",
         "\n".join(table),
         "## What is refused",
         "\n".join(_refused(outcomes)),
@@ -177,10 +177,6 @@ def path() -> Path:
 
 def write() -> Path:
     """Try every method on every family and write the page."""
-    where = path()
+    where = path()  # before anything is tried
     files.write(where, page([attempt(method, each) for method in METHODS for each in FAMILIES]))
     return where
-
-
-if __name__ == "__main__":
-    print(write().relative_to(files.REPOSITORY))
