@@ -1,6 +1,7 @@
 """The committed notebooks: their form, a run of each on `smoke`, and that the gate bites."""
 
 import json
+import shutil
 from pathlib import Path
 
 import nbformat
@@ -55,6 +56,26 @@ def test_notebook_has_one_parameters_cell_short_cells_and_prose_at_both_ends(nam
     assert notebook.cells[0].cell_type == "markdown"
     assert max(len(cell.source.splitlines()) for cell in code_cells(notebook)) <= 16
     assert any("NBVAL_CHECK_OUTPUT" in cell.source for cell in code_cells(notebook))
+
+
+@pytest.mark.parametrize("name", [name for name in NAMES if "01" <= name[:2] <= "07"])
+def test_notebook_shows_its_method_in_one_or_two_short_cells_before_the_evidence(name):
+    """What is not folded imports the method's own functions, on at most ten lines a cell."""
+    cells = code_cells(read(name))
+    first = [cell for cell in cells[:8] if "fold" not in cell.metadata.get("tags", [])]
+    assert 1 <= len(first) <= 2
+    assert any(line.startswith("from vitstudy.") for line in first[0].source.splitlines())
+    for cell in first:
+        assert len([line for line in cell.source.splitlines() if line.strip()]) <= 10
+
+
+def test_without_models_a_notebook_says_what_to_make_and_goes_on(smoke):
+    shutil.rmtree(smoke / "artifacts" / "smoke")
+    executed = notebooks.execute("05_pruning", "smoke")
+    cells = {cell.id: cell for cell in nbformat.read(executed, as_version=4).cells}
+    lines = "".join(str(output) for output in cells["begin"].outputs)
+    assert "smoke/digits/vanilla/seed0 is not here" in lines
+    assert not cells["gates-cut-figure"].outputs and cells["importance"].outputs
 
 
 def test_every_notebook_runs_on_smoke_and_prints_what_is_true_on_every_profile(smoke, tmp_path):

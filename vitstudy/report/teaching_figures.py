@@ -289,7 +289,9 @@ def together(changes: dict[str, float], right: dict[str, float]) -> Figure:
     axes.barh(rows, values, color=colours, height=0.6)
     for place, (row, value) in enumerate(zip(rows, values, strict=True)):
         text = f"  {value:.1f} %; {right[row]:.1f} % of the images right"
-        axes.text(max(value, 100 * expected if row == both else 0), place, text, va="center")
+        axes.text(
+            max(value, 100 * expected if row == both else 0), place, text, va="center", fontsize=10
+        )
     axes.plot(
         [100 * expected] * 2,
         [1.6, 2.4],
@@ -298,7 +300,7 @@ def together(changes: dict[str, float], right: dict[str, float]) -> Figure:
         label="both, if they were independent",
     )
     axes.invert_yaxis()
-    axes.set_xlim(0, 1.9 * max(*values, 100 * expected, 1e-6))
+    axes.set_xlim(0, 2.0 * max(*values, 100 * expected, 1e-6))
     axes.set_xlabel("change of the logits, % of their norm")
     axes.grid(axis="y", visible=False)
     figure.legend(loc="outside upper right")
