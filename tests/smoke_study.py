@@ -1,10 +1,11 @@
-"""The smoke study that the tests share: what is in it, and how it is made."""
+"""The smoke study that the tests share: what is in it, how it is made, notebooks that show it."""
 
 from pathlib import Path
 
+import nbformat
 from commands import finish, start
 
-from vitstudy import study
+from vitstudy import notebooks, study
 from vitstudy.profiles import DIGITS
 
 VARIANTS = (
@@ -37,3 +38,14 @@ def make(folder: Path) -> None:
         (folder / f"{name}.txt").write_text(done.err, encoding="utf-8")
         if done.code:
             (folder / "failed.txt").write_text(done.err, encoding="utf-8")
+
+
+def notebook(name: str, folder: Path) -> Path:
+    """A copy of the committed notebook, its outputs included, told as papermill does to show it."""
+    copy = nbformat.read(notebooks.path(name), as_version=4)
+    tags = [cell.metadata.get("tags", []) for cell in copy.cells]
+    position = next(place for place, own in enumerate(tags) if "parameters" in own)
+    injected = nbformat.v4.new_code_cell('# Parameters\nprofile = "smoke"\n')
+    copy.cells.insert(position + 1, injected)
+    nbformat.write(copy, folder / f"{name}.ipynb")
+    return folder / f"{name}.ipynb"

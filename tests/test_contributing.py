@@ -26,7 +26,7 @@ def test_a_method_added_as_it_says_is_computed_tested_and_listed(with_cells, tmp
     for name, text in found.items():
         if name.startswith("file: "):
             (tmp_path / name.removeprefix("file: ")).write_text(text, encoding="utf-8")
-    methods = tmp_path / "vitstudy" / "methods.py"
+    methods = tmp_path / "vitstudy" / "methods" / "attention.py"
     before = methods.read_text(encoding="utf-8")
     opened = "SURVEYED = (\n"
     assert before.count(opened) == 1

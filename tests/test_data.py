@@ -20,7 +20,7 @@ from commands import command, invoke, one_line
 from PIL import Image
 from processes import load_data, running, said
 
-from vitstudy import data, files
+from vitstudy import cifar, data, files, splits
 from vitstudy.errors import UserError
 
 # -- the digits -----------------------------------------------------------------------------------
@@ -294,7 +294,7 @@ def test_torchvisions_files_give_the_same_set_as_parquet(tiny, monkeypatch):
             self.data, labels = some_images(*((TRAIN, 1) if train else (TEST, 2)))
             self.targets = labels.tolist()
 
-    monkeypatch.setattr(data, "_torchvision_class", lambda spec: Torchvision)
+    monkeypatch.setattr(cifar, "_torchvision_class", lambda spec: Torchvision)
     assert data.load("cifar10").hash == expected
 
 
@@ -363,7 +363,7 @@ def test_an_altered_image_is_found_by_the_published_sets_content(tiny, home, mon
     content = hashlib.sha256()
     for count, seed in ((TRAIN, 1), (TEST, 2)):
         images, labels = some_images(count, seed)
-        for part in data._canonical(images.transpose(0, 3, 1, 2), labels.astype(np.int64)):
+        for part in splits.canonical_order(images.transpose(0, 3, 1, 2), labels.astype(np.int64)):
             content.update(part)
     known = dataclasses.replace(data.SPECS["cifar10"], content=content.hexdigest())
     monkeypatch.setitem(data.SPECS, "cifar10", known)
@@ -479,7 +479,7 @@ def test_what_a_killed_process_left_beside_the_cache_is_no_hindrance(with_data):
     """As a kill leaves it between the second rename and the cleaning up."""
     folder = with_data / "artifacts" / "data" / "digits"
     shutil.copytree(folder, folder.with_name(".digits.old"))
-    (folder / "meta.json").write_text("{}")  # as after an update of data.py
+    (folder / "meta.json").write_text("{}")  # as after an update of digits.py
     assert len(data.load("digits").test) == 360
     assert data._cache_meta(data.spec("digits"))
 

@@ -173,4 +173,11 @@ def test_what_much_waits_for_goes_first_and_the_longer_set_before_the_shorter(gr
         for other in graph.before(jobs, name):
             assert found[other] > found[name] > 0
         longer = name.replace("digits-", "digit-pairs-", 1)
-        assert name.startswith("digit-pairs") or found[longer] > found[name]
+        assert longer == name or longer not in jobs or found[longer] > found[name]
+
+
+def test_a_short_data_set_is_one_job_unless_every_cell_is_one():
+    jobs = graph.jobs("digits")
+    assert [name for name in jobs if name.startswith("digits")] == ["digits-all-seed0"]
+    assert graph.before(jobs, "digits-all-seed0") == []
+    assert all(len(cells) == 1 for cells in graph.jobs("digits", "cell").values())

@@ -1,11 +1,17 @@
 """The list of the papers' rows."""
 
 import importlib
+import subprocess
+import sys
 
 import pytest
 
 from vitstudy import methods, profiles, protocol, study
+from vitstudy.attention import replace
+from vitstudy.attention.configs import Replacement
 from vitstudy.errors import UserError
+from vitstudy.methods import published
+from vitstudy.quantization.configs import LSQ
 
 COMPUTED = {name: methods.computed(known.tiers) for name, known in profiles.PROFILES.items()}
 
@@ -38,6 +44,46 @@ def test_published_numbers_that_the_papers_argue_from():
     assert rows["dynamic"][1] == methods.Published(90.87, None, 0.122, 84)
     # The same model's size is printed differently in the two tables, here alone.
     assert [each.size for each in rows["vtp-r0.2"]] == [254, 272]
+
+
+def test_what_the_papers_print_is_of_their_rows_alone():
+    assert list(published._papers()) == [method.key for method in methods.METHODS]
+    for method in methods.METHODS:
+        assert method.published == published.by_papers(method.key)
+
+
+def test_what_the_survey_prints_of_a_method_is_in_its_tables():
+    named = [method for method in methods.available() if method.survey_model]
+    assert {"hydra", "deit-base", "deit-tiny"} <= {method.key for method in named}
+    for method in named:
+        assert published.by_survey(method.survey_model)
+    assert published.by_survey("DeiT-B")["4"]["top1_percent"] == "83.4"
+    assert published.by_survey("Hydra Attention").keys() == {"1"}
+    assert published.by_survey("no such model") == {}
+
+
+def test_settings_that_are_misspelt_or_missing_are_no_entry():
+    with pytest.raises(TypeError, match="weight_bit"):
+        LSQ(weight_bit=4)
+    with pytest.raises(TypeError, match="weight_bits"):
+        LSQ()
+
+
+def test_settings_of_plain_rounding_name_nothing_that_only_training_reads():
+    assert methods.get("rounded-w4").options.keys().isdisjoint(LSQ.of_training)
+    assert methods.get("lsq-w4").options.keys() >= {"rate", "step_range"}
+
+
+def test_every_attention_has_the_settings_that_its_entry_gives_it():
+    for method in methods.SURVEYED:
+        if isinstance(method.config, Replacement):
+            assert replace.named(method.config.attention, **method.config.settings)
+
+
+def test_the_list_is_read_without_torch():
+    code = "import sys, vitstudy.methods; print({'torch', 'pandas', 'numpy'} & set(sys.modules))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "set()"
 
 
 @pytest.mark.parametrize("method", methods.available(), ids=lambda each: each.key)

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import nbformat
 import pytest
+import smoke_study
 from commands import invoke, one_line
 
 from vitstudy import files, graph, methods, notebooks
@@ -23,7 +24,7 @@ def code_cells(notebook) -> list:
 
 
 def test_there_are_notebooks():
-    assert [name[:2] for name in NAMES] == [f"{number:02}" for number in range(11)]
+    assert [name[:2] for name in NAMES] == [f"{number:02}" for number in range(12)]
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -56,20 +57,9 @@ def test_notebook_has_one_parameters_cell_short_cells_and_prose_at_both_ends(nam
     assert any("NBVAL_CHECK_OUTPUT" in cell.source for cell in code_cells(notebook))
 
 
-def on_smoke(name: str, folder: Path) -> Path:
-    """The committed notebook, its outputs included, told as papermill does to show `smoke`."""
-    notebook = read(name)
-    tags = [cell.metadata.get("tags", []) for cell in notebook.cells]
-    position = next(place for place, each in enumerate(tags) if "parameters" in each)
-    injected = nbformat.v4.new_code_cell('# Parameters\nprofile = "smoke"\n')
-    notebook.cells.insert(position + 1, injected)
-    nbformat.write(notebook, folder / f"{name}.ipynb")
-    return folder / f"{name}.ipynb"
-
-
 def test_every_notebook_runs_on_smoke_and_prints_what_is_true_on_every_profile(smoke, tmp_path):
     """No cell fails, and the marked ones print what is committed, which is of the digits."""
-    assert notebooks.check([on_smoke(name, tmp_path) for name in NAMES]) == 0
+    assert notebooks.check([smoke_study.notebook(name, tmp_path) for name in NAMES]) == 0
 
 
 def test_nbval_fails_a_notebook_whose_stored_output_is_false():

@@ -5,7 +5,10 @@ import json
 import numpy as np
 import pytest
 import smoke_study
+import scipy.stats
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 from torch import nn
 
 from vitstudy import measure, methods, profiles, speed, study
@@ -67,7 +70,7 @@ def test_interleave_times_each_model_in_turn_after_a_warm_up():
         assert len(each["batch_seconds"]) == len(each["images_per_second"]) == 5
         assert len(each["single_seconds"]) == 5 * speed.SINGLES_A_TURN
         assert each["images_per_second"] == pytest.approx(4 / np.array(each["batch_seconds"]))
-        assert each["peak_mib"] >= 0
+        assert each["peak_mib"] is None  # of a process that ran others, a CPU cannot tell
 
 
 def test_summary_by_hand():
@@ -82,11 +85,70 @@ def test_summary_by_hand():
     assert found["images_per_second"] == 300
     assert found["images_per_second_quartiles"] == [250, 350]
     assert found["iterations_per_second"] == pytest.approx(300 / 16)
-    assert found["ratio_to_vanilla"] == 1.5  # the median of 2, 1.5 and 1: turn by turn
-    assert found["ratio_quartiles"] == [1.25, 1.75]
+    assert found["ratio_to_vanilla"] == 1.5  # 300 / 200: the two medians
+    assert found["turns"] == [200, 300, 400]
+    # Three turns drawn again are often one turn three times: 200 / 100 and 400 / 400.
+    assert found["ratio_interval"] == [1, 2]
     assert found["latency_ms_p50"] == 1
     assert found["latency_ms_p95"] == pytest.approx(1.5)
     assert found["peak_mib"] == 3.5
+
+
+rates = st.lists(st.tuples(st.floats(1, 1e4), st.floats(1, 1e4)), min_size=1, max_size=12)
+
+
+@given(rates, st.floats(0.01, 100))
+def test_a_ratios_interval_scales_and_lies_within_what_turns_can_give(turns, factor):
+    ours, base = np.array(turns).T
+    low, high = speed.bootstrap_of_ratio(ours, base)
+    assert ours.min() / base.max() * (1 - 1e-9) <= low <= high
+    assert high <= ours.max() / base.min() * (1 + 1e-9)
+    scaled = speed.bootstrap_of_ratio(factor * ours, base)
+    assert scaled == pytest.approx((factor * low, factor * high))
+    assert speed.bootstrap_of_ratio(ours, ours) == (1, 1)
+
+
+def test_what_slows_both_sides_of_a_turn_cancels():
+    slow = np.array([1.0, 0.4, 0.9, 0.2, 0.7, 0.8, 0.6])
+    assert speed.bootstrap_of_ratio(300 * slow, 200 * slow) == pytest.approx((1.5, 1.5))
+
+
+def test_two_turns_by_hand():
+    # Drawn again: both (1/4), the first twice, the second twice (1/4 each), or mixed (1/2 in all).
+    ours, base = np.array([100.0, 300.0]), np.array([100.0, 100.0])
+    assert speed.bootstrap_of_ratio(ours, base) == (1, 3)
+
+
+def test_the_bootstrap_of_a_ratio_is_scipys():
+    generator = np.random.RandomState(2)
+    ours, base = generator.normal(130, 5, 30), generator.normal(100, 5, 30)
+    scipys = scipy.stats.bootstrap(
+        (ours, base),
+        lambda first, second, axis: np.median(first, axis) / np.median(second, axis),
+        paired=True,
+        vectorized=True,
+        method="percentile",
+        rng=np.random.default_rng(1),
+    ).confidence_interval
+    assert speed.bootstrap_of_ratio(ours, base) == pytest.approx(tuple(scipys), rel=0.01)
+
+
+def test_the_spread_of_a_median_is_that_of_normal_turns():
+    # Quartiles of a normal of mean 100 and deviation 4: a median of 400 is off by 4 x 1.2533 / 20.
+    lower, upper = scipy.stats.norm.ppf([0.25, 0.75], 100, 4)
+    low, high = speed.spread_of_median(lower, upper, 400)
+    expected = scipy.stats.norm.ppf(0.975) * 4 * np.sqrt(np.pi / 2) / 20 / 100
+    assert (-low, high) == pytest.approx((expected, expected), rel=1e-3)
+
+
+def test_an_older_run_gets_the_ratio_of_its_rates_and_an_interval_from_its_quartiles():
+    base = {speed.RATE: 200.0}
+    timed = {speed.RATE: 300.0, "ratio_to_vanilla": 1.6, "ratio_quartiles": [1.5, 1.7]}
+    found = speed.ratio(timed, base, 7)
+    assert found["ratio_to_vanilla"] == 1.5
+    half = 1.959964 * 1.2533 * 0.2 / 1.349 / np.sqrt(7) / 1.6
+    assert found["ratio_interval"] == pytest.approx([1.5 * (1 - half), 1.5 * (1 + half)], rel=1e-4)
+    assert speed.ratio({"ratio_to_vanilla": 1.2}, None, None) == {"ratio_to_vanilla": 1.2}
 
 
 def test_a_profile_is_timed_once_and_only_what_is_new_again(few):
@@ -103,7 +165,7 @@ def test_a_profile_is_timed_once_and_only_what_is_new_again(few):
         low, high = found["images_per_second_quartiles"]
         assert low <= found["images_per_second"] <= high
         if "vanilla" in key:
-            assert found["ratio_to_vanilla"] == 1 and found["ratio_quartiles"] == [1, 1]
+            assert found["ratio_to_vanilla"] == 1 and found["ratio_interval"] == [1, 1]
     # An artifact that was made anew has no speed until it is timed.
     cell = Cell("smoke", "digits", "vanilla", 0)
     value = cell.record_path.read_text()

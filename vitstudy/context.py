@@ -4,27 +4,39 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Generic, TypeVar
 
 from torch import Tensor, nn
 
 from vitstudy import models, training
+from vitstudy.configs import Config
 from vitstudy.data import Dataset, Split, preprocessing
 from vitstudy.profiles import EVALUATION_BATCH, Profile, Recipe
+from vitstudy.structure import Like
+
+Settings = TypeVar("Settings", bound=Config)
 
 
 @dataclass
-class Context:
+class Context(Generic[Settings]):
+    """What `compress(context)` is given to make a model of, and where it notes what it did."""
+
     profile: Profile
     data: Dataset
     seed: int
     name: str
     """The cell's, for progress and messages."""
-    options: dict
+    config: Settings
+    """The settings of the cell's method."""
     artifacts: dict[str, Path]
     """The files of the methods that this one starts from, by key, the method's own first."""
     checkpoints: Path
     """A folder that is emptied once the artifact is safe."""
     device: str | None = None
+    loss: training.Loss | None = None
+    """What `fit` minimises where a method gives no loss; None for the labels' cross-entropy."""
+    likes: tuple[Like, ...] = ()
+    """Structures of the networks in those files that are a user's own."""
     layers_touched: list[str] = field(default_factory=list)
     layers_skipped: list[dict[str, str]] = field(default_factory=list)
     stages: int = 0
@@ -39,7 +51,14 @@ class Context:
 
     def model(self, key: str | None = None) -> nn.Module:
         """A fresh copy of the parent `key`, by default the first, as its file has it."""
-        return models.load(self.artifacts[key or next(iter(self.artifacts))])
+        return models.load(self.artifacts[key or next(iter(self.artifacts))], self.likes)
+
+    def checkpoint(self) -> Path | None:
+        """Where the next training is kept until the artifact is safe; None for nowhere.
+
+        A method may train several times: a stage that was finished goes on from its end.
+        """
+        return self.checkpoints / f"stage{self.stages}.pt"
 
     def fit(
         self, model: nn.Module, recipe: Recipe | None = None, loss: training.Loss | None = None
@@ -52,9 +71,8 @@ class Context:
             seed=self.seed,
             name=self.name,
             image_size=self.profile.architecture.image_size,
-            # A method may train several times: a stage that was finished goes on from its end.
-            checkpoint=self.checkpoints / f"stage{self.stages}.pt",
-            loss=loss,
+            checkpoint=self.checkpoint(),
+            loss=loss or self.loss,
         )
         self.stages += 1
         self.steps += took["steps"]

@@ -40,12 +40,14 @@ COLUMNS = [
     *("key", "model", "num_classes", "weights", "simulated", "weight_bits"),
     *("size_published", "size_mib", "size_bytes", "parameters", "macs"),
     *("gpu_speed_published", "cpu_speed_published"),
-    *("images_per_second", "images_per_second_low", "images_per_second_high", "images_ratio"),
+    *("images_per_second", "images_per_second_low", "images_per_second_high"),
+    *("images_ratio", "images_ratio_low", "images_ratio_high"),
     *("iterations_per_second", "iterations_per_second_low", "iterations_per_second_high"),
-    *("iterations_ratio", "note"),
+    *("iterations_ratio", "iterations_ratio_low", "iterations_ratio_high", "note"),
 ]
 """Sizes are published in MB, of 2^20 bytes as the papers count, speeds in iterations per second;
-`low` and `high` are the quartiles of the turns, a `ratio` is to vanilla at the same batch."""
+`low` and `high` of a rate are the quartiles of the turns, a `ratio` is to vanilla at the same batch
+with its 95 % interval (`speed.ratio`)."""
 COUNTED = ("size_bytes", "parameters", "macs")
 """By which a timing knows the network again that it is of."""
 INSTEAD = {
@@ -161,11 +163,11 @@ def make(rounds: int | None = None) -> pd.DataFrame:
         for key, facts in counted.items():
             found["models"][key]["counted"] = facts
         files.write_json(speed_path(), found)
-    speeds = (read_speed() or {}).get("models", {})
+    timed = read_speed()
     vanilla = {row["num_classes"]: row for row in rows if row["key"] == "vanilla"}
     for row in rows:
         notes = _notes(row, vanilla[row["num_classes"]])
-        row["note"] = "; ".join([*notes, *_add_speed(row, speeds)])
+        row["note"] = "; ".join([*notes, *_add_speed(row, timed)])
     files.write_csv(path(), COLUMNS, rows)
     return read()
 
@@ -190,21 +192,28 @@ def _notes(row: dict, vanilla: dict) -> list[str]:
     return [*notes, f"not printed: {', '.join(absent)}"] if absent else notes
 
 
-def _add_speed(row: dict, speeds: dict[str, dict]) -> list[str]:
-    """Fill in the speeds that were measured; notes for those that were not."""
+def _add_speed(row: dict, run: dict | None) -> list[str]:
+    """Fill in the speeds that were measured (`read_speed`); notes for those that were not."""
+    from vitstudy import speed
+
+    models = run["models"] if run else {}
     first = data.spec(profiles.get(PROFILE).datasets[0]).num_classes
     if row["simulated"]:
         return ["simulated: no speed"]
     if row["num_classes"] != first:
         return [f"speed: as with {first} classes, which differs in the head alone"]
-    timed = speeds.get(row["key"], {})
+    timed = models.get(row["key"], {})
     if timed.get("counted") != {name: row[name] for name in COUNTED}:
         return ["speed not measured yet"]  # or of what was another network then
     for unit in timed.keys() - {"counted"}:
         found = timed[unit]
         rate = f"{unit}_per_second"
-        row[rate], row[f"{unit}_ratio"] = found[rate], found["ratio"]
+        row[rate] = found[rate]
         row[f"{rate}_low"], row[f"{rate}_high"] = found[f"{rate}_quartiles"]
+        told = speed.ratio(found, models["vanilla"][unit], run["rounds"], rate)
+        row[f"{unit}_ratio"] = value = told["ratio_to_vanilla"]
+        limits = told.get("ratio_interval", (value, value))
+        row[f"{unit}_ratio_low"], row[f"{unit}_ratio_high"] = limits
     if row["key"] in IN_ITERATIONS:
         return []
     return [f"iterations of the papers' batch: timed of {' and '.join(IN_ITERATIONS)} alone"]
@@ -234,8 +243,7 @@ def timing(models: dict[str, nn.Module], rounds: int) -> dict:
     turns, elsewhere = speed.interleave_watched(pairs, rounds, speed_path())
     found = {key: {} for key in models}
     for (key, unit), each in turns.items():
-        base = turns["vanilla", unit]["images_per_second"]
-        found[key][unit] = _summary(unit, each, base, batches[unit])
+        found[key][unit] = _summary(unit, each, batches[unit])
     return {
         "started": started,
         "commit": study.commit(),
@@ -253,18 +261,13 @@ def timing(models: dict[str, nn.Module], rounds: int) -> dict:
     }
 
 
-def _summary(unit: str, turns: dict, base: np.ndarray, batch: int) -> dict:
-    """Medians and quartiles of a model's turns, and of their ratios to vanilla's."""
-    rates = turns["images_per_second"]
-    shown, ratios = rates if unit == "images" else rates / batch, rates / base
-
-    def median_and_quartiles(name: str, values: np.ndarray) -> dict:
-        low, middle, high = (float(f"{v:.5g}") for v in np.percentile(values, [25, 50, 75]))
-        return {name: middle, f"{name}_quartiles": [low, high]}
-
+def _summary(unit: str, turns: dict, batch: int) -> dict:
+    """Median and quartiles of a model's turns, and those themselves."""
+    rates = np.asarray(turns["images_per_second"]) / (1 if unit == "images" else batch)
+    low, middle, high = (float(f"{value:.5g}") for value in np.percentile(rates, [25, 50, 75]))
     return {
-        **median_and_quartiles(f"{unit}_per_second", shown),
-        **median_and_quartiles("ratio", ratios),
+        f"{unit}_per_second": middle,
+        f"{unit}_per_second_quartiles": [low, high],
+        "turns": [float(f"{rate:.5g}") for rate in rates],
         "latency_ms_p50": float(f"{1_000 * np.median(turns['single_seconds']):.5g}"),
-        "peak_mib": turns["peak_mib"],
     }

@@ -6,6 +6,7 @@ import hashlib
 import io
 import json
 import os
+from functools import lru_cache
 from pathlib import Path
 
 from vitstudy.errors import UserError
@@ -37,8 +38,12 @@ def root() -> Path:
     `$VITSTUDY_HOME`, else the repository; of a package that is installed without it, the folder in
     which it is used.
     """
-    home = os.environ.get("VITSTUDY_HOME")
-    return Path(home or (REPOSITORY if in_repository() else Path.cwd())).resolve()
+    return _root(os.environ.get("VITSTUDY_HOME"), os.getcwd(), REPOSITORY)
+
+
+@lru_cache(maxsize=64)  # asked for every path: resolving it each time cost notebooks seconds
+def _root(home: str | None, working: str, repository: Path) -> Path:
+    return Path(home or (repository if in_repository() else working)).resolve()
 
 
 def results(profile: str) -> Path:

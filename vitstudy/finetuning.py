@@ -10,21 +10,22 @@ from dataclasses import replace
 
 from torch import nn
 
+from vitstudy.configs import FineTuned
 from vitstudy.context import Context
 from vitstudy.profiles import Recipe
 
 
-def recipe(context: Context) -> Recipe:
-    """The profile's recipe with the options' shares: `steps` of its steps, `rate` of its rates.
+def recipe(context: Context[FineTuned]) -> Recipe:
+    """The profile's recipe with the settings' shares: `steps` of its steps, `rate` of its rates.
 
     A profile that starts from pretrained weights fine-tunes already: its rates stay. Nothing is
     compiled: that takes longer (21 s on an H100) than it saves in so few steps.
     """
-    whole, options = context.profile.recipe(context.data.spec.name), context.options
-    rate = 1.0 if context.profile.architecture.timm_name else options["rate"]
+    whole, config = context.profile.recipe(context.data.spec.name), context.config
+    rate = 1.0 if context.profile.architecture.timm_name else config.rate
     return replace(
         whole,
-        steps=max(1, round(whole.steps * options["steps"])),
+        steps=max(1, round(whole.steps * config.steps)),
         learning_rate=whole.learning_rate * rate,
         matrix_learning_rate=whole.matrix_learning_rate * rate,
         compile=False,
@@ -41,6 +42,6 @@ def rate_to_travel(distance: float, recipe: Recipe) -> float:
     return distance / (recipe.learning_rate * recipe.steps / 2)
 
 
-def compress(context: Context) -> nn.Module:
+def compress(context: Context[FineTuned]) -> nn.Module:
     """The baseline trained on, in float."""
     return context.fit(context.model(), recipe(context))

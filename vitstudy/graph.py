@@ -19,13 +19,15 @@ def jobs(profile: str, group: str = "family", every_tier: bool = False) -> Jobs:
 
     With `every_tier` also those of methods that the profile leaves out else. Starting Python with
     torch costs more than a small cell does, and the families of one data set can be computed side
-    by side.
+    by side. Of a data set in the profile's `one_job` all families are one.
     """
     if group not in GROUPS:
         raise unknown("group", group, GROUPS)
     found: Jobs = {}
     for cell in study.cells(profile, left_out=every_tier):
         part = cell.method if group == "cell" else family(cell.method)
+        if group == "family" and cell.dataset in profiles.get(profile).one_job:
+            part = "all"
         found.setdefault(f"{cell.dataset}-{part}-seed{cell.seed}", []).append(cell)
     return found
 

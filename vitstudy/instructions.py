@@ -13,7 +13,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from vitstudy import data, files, measure
+from vitstudy import cifar, files, measure
 from vitstudy.errors import UserError, unknown
 
 SETS = {
@@ -70,7 +70,7 @@ def chosen(names: list[str]) -> tuple[list[str], list[str]]:
 def environment(name: str, home: Path) -> dict[str, str]:
     """This process's variables, and those that hold a child to the set `name`, on the CPU alone,
     with `home` to compute in; its data are this process's."""
-    images = data.data_root()
+    images = cifar.data_root()
     held = {**SETS[name], "CUDA_VISIBLE_DEVICES": "", "VITSTUDY_HOME": str(home)}
     return {**os.environ, **held} | ({"VITSTUDY_DATA": str(images)} if images.is_dir() else {})
 

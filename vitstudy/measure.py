@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
@@ -87,14 +87,18 @@ def costs(context: Context, model: nn.Module, packer: ModuleType) -> dict:
     into an engine.
     """
     size, channels = context.profile.architecture.image_size, context.data.spec.channels
-    if hasattr(packer, "facts"):
-        fields = packer.facts(model, torch.zeros(1, channels, size, size))
-    else:
-        fields = {
-            "parameters": count_parameters(model),
-            "macs": count_macs(model, size, channels),
-        }
+    fields = costs_of(model, packer, torch.zeros(1, channels, size, size))
     return {**fields, "threads": torch.get_num_threads(), "cpu": cpu(), "gpu": gpu()}
+
+
+def costs_of(model: nn.Module, packer: ModuleType, example: Tensor) -> dict:
+    """`parameters` and `macs` of `model` for one input, `example` (1, ...), and an engine's facts.
+
+    packer: as `costs`.
+    """
+    if hasattr(packer, "facts"):
+        return packer.facts(model, example)
+    return {"parameters": count_parameters(model), "macs": count_macs_of(model, example)}
 
 
 def count_parameters(model: nn.Module) -> int:
@@ -119,6 +123,13 @@ def count_macs(model: nn.Module, image_size: int | tuple[int, int], channels: in
     """Multiply-accumulates of one image by torch's own counter, attention's products included.
 
     image_size: of the sides, or (height, width).
+    """
+    sides = (image_size, image_size) if isinstance(image_size, int) else image_size
+    return count_macs_of(model, torch.zeros(1, channels, *sides))
+
+
+def count_macs_of(model: nn.Module, example: Tensor) -> int:
+    """Multiply-accumulates of one input, `example` (1, ...), by torch's own counter.
 
     The counter knows no fused attention on the CPU in some versions of torch and calls it free, so
     it is shown the plain one: two matrix products.
@@ -128,10 +139,8 @@ def count_macs(model: nn.Module, image_size: int | tuple[int, int], channels: in
         known[torch.ops.quantized.linear_dynamic] = _linear_dynamic
     counter = FlopCounterMode(display=False, custom_mapping=known)
     device = next((each.device for each in model.parameters()), torch.device("cpu"))
-    sides = (image_size, image_size) if isinstance(image_size, int) else image_size
-    image = torch.zeros(1, channels, *sides, device=device)
     with counter, sdpa_kernel(SDPBackend.MATH), torch.inference_mode():
-        copy.deepcopy(model).eval()(image)
+        copy.deepcopy(model).eval()(example.to(device))
     return counter.get_total_flops() // 2
 
 

@@ -4,13 +4,14 @@ A model's file is safetensors with one metadata entry, `vitstudy`: a JSON object
 that packed the model (`packer`) and what that module needs to build it again. A method that changes
 the network's structure (a token more, dimensions fewer, another attention) says so in the model's
 `description` (`changed`), so that whatever comes after it, a quantizer for one, finds it so.
+Networks that are not built here are described by `structure`.
 """
 
 from __future__ import annotations
 
 import importlib
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import asdict
 from pathlib import Path
 
@@ -20,9 +21,13 @@ from safetensors.torch import save as to_bytes
 from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
 
-from vitstudy import files, weights
+from vitstudy import files, structure, weights
 from vitstudy.errors import UserError
 from vitstudy.profiles import Architecture
+from vitstudy.structure import Like
+
+FORMAT = 1
+"""Of the files of models; a file that names none is of the first."""
 
 
 class ConvStem(nn.Module):
@@ -136,13 +141,20 @@ def _rebuilder(module: str) -> Callable[..., VisionTransformer]:
     return importlib.import_module(module).rebuild
 
 
-def skeleton(description: dict) -> VisionTransformer:
-    """The model that `description` describes, its weights still to be filled in."""
-    given = dict(description["architecture"])
-    given["stem"] = tuple(tuple(layer) for layer in given["stem"])
+def skeleton(description: dict) -> nn.Module:
+    """The model that `description` describes, its weights still to be filled in.
+
+    Raises UserError where `structure.build` does.
+    """
     # Fresh weights are drawn only to be overwritten: the caller's random state is not theirs.
     with torch.random.fork_rng(devices=[]):
-        model = build(Architecture(**given), description["num_classes"], description["channels"])
+        if "architecture" in description:
+            given = dict(description["architecture"])
+            given["stem"] = tuple(tuple(layer) for layer in given["stem"])
+            classes = description["num_classes"], description["channels"]
+            model = build(Architecture(**given), *classes)
+        else:
+            model = structure.build(description)
         for change in description.get("changes", []):
             model = changed(model, **change)
     return model
@@ -160,23 +172,37 @@ def save(
     path: Path,
     packer: str = "vitstudy.models",
     preprocessing: dict | None = None,
+    report: dict | None = None,
 ) -> None:
     """Write `model` to `path`, atomically; `packer` names the module whose `pack` takes it.
 
-    `preprocessing` (`data.preprocessing`) goes into the header for who uses the file elsewhere.
+    `preprocessing` (`data.preprocessing`) goes into the header for who uses the file elsewhere, and
+    so does `report`, what was done to a user's own model.
     """
     tensors, description = importlib.import_module(packer).pack(model)
-    if preprocessing:
-        description = {**description, "preprocessing": preprocessing}
-    tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
-    header = json.dumps({"packer": packer, **description}, sort_keys=True)
-    files.write(path, to_bytes(tensors, {"vitstudy": header}))
+    for name, value in (("preprocessing", preprocessing), ("report", report)):
+        if value:
+            description = {**description, name: value}
+    header = json.dumps({"packer": packer, **description}, sort_keys=True, default=Like.to_json)
+    files.write(path, to_bytes(_apart(tensors), {"vitstudy": header}))
 
 
-def load(path: Path) -> nn.Module:
-    """The model in `path`, in evaluation mode; its `preprocessing` is what the header says of it.
+def _apart(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    """The tensors on the CPU, each with memory of its own, as the file's format wants them."""
+    memory, apart = set(), {}
+    for name, tensor in tensors.items():
+        tensor = tensor.detach().cpu().contiguous()
+        place = tensor.untyped_storage().data_ptr()
+        apart[name] = tensor.clone() if place in memory else tensor
+        memory.add(place)
+    return apart
 
-    Raises UserError where the file is damaged.
+
+def load(path: Path, likes: Iterable[Like] = ()) -> nn.Module:
+    """The model in `path`, in evaluation mode, with `preprocessing`, `report` and `packer` of it.
+
+    likes: structures of networks that only the reader has. Raises UserError where the file is
+    damaged, of a later format, or holds a network whose structure is not at hand.
     """
     try:
         with safe_open(path, framework="pt") as file:
@@ -185,14 +211,20 @@ def load(path: Path) -> nn.Module:
     except (SafetensorError, ValueError) as error:
         raise UserError(f"{path} is no whole safetensors file ({error})") from error
     packer = (description or {}).pop("packer", "")
-    preprocessing = (description or {}).pop("preprocessing", None)
+    notes = {name: (description or {}).pop(name, None) for name in ("preprocessing", "report")}
     if not packer.startswith("vitstudy."):  # a file must not choose which module is imported
         raise UserError(f"{path} was not written by vitstudy: its header names no packer")
+    if (form := description.get("format", FORMAT)) != FORMAT:
+        raise UserError(
+            f"{path} is a file of format {form} and this vitstudy reads format {FORMAT}: install "
+            "the version that wrote it"
+        )
+    description = structure.brought(description, likes)
     try:
         model = importlib.import_module(packer).unpack(tensors, description).eval()
     except (ImportError, AttributeError, KeyError, TypeError, ValueError, RuntimeError) as error:
         raise UserError(
             f"{path} does not hold what its header says ({' '.join(str(error).split())[:200]})"
         ) from error
-    model.preprocessing = preprocessing
+    model.packer, model.preprocessing, model.report = packer, *notes.values()
     return model

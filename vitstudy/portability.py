@@ -124,7 +124,7 @@ def _context(cell: Cell, artifacts: dict[str, Path]) -> Context:
         data=data.load(cell.dataset, profile.limit),
         seed=cell.seed,
         name=str(cell),
-        options=method.options,
+        config=method.config,
         artifacts=artifacts,
         checkpoints=cell.checkpoints,
         device="cpu",

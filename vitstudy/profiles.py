@@ -106,6 +106,9 @@ class Profile:
     is computed when asked for by name."""
     leaves_out_data: tuple[str, ...] = ()
     """Data sets whose cells are computed only when asked for by name."""
+    one_job: tuple[str, ...] = ()
+    """Data sets whose cells are so short that one job takes them all: starting Python with torch
+    for every family of methods would cost more than it gains."""
     committed: bool = True
     """Whether its records belong into the repository."""
     speed_rounds: int = 7
@@ -150,6 +153,7 @@ _digits = Profile(
     Teacher(channels=(16, 32, 64), stem_stride=2, weight_decay=0.5),
     threads=1,
     tiers=("paper", "control"),
+    one_job=("digits",),
     committed=False,
     speed_rounds=5,
 )

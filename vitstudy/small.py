@@ -11,9 +11,10 @@ import torch
 from torch import nn
 
 from vitstudy import measure, models
+from vitstudy.configs import Narrower, SameBytes
 from vitstudy.context import Context
+from vitstudy.packing import payload_size
 from vitstudy.profiles import Architecture
-from vitstudy.quantization.packing import payload_size
 
 
 def narrowed(architecture: Architecture, width: int) -> Architecture:
@@ -38,9 +39,9 @@ def build(context: Context, width: int) -> nn.Module:
         )
 
 
-def share_of_width(context: Context) -> int:
-    """The width that the option `width` asks for, as a share of the profile's."""
-    return max(1, round(context.profile.architecture.width * context.options["width"]))
+def share_of_width(context: Context, share: float) -> int:
+    """The width that is `share` of the profile's, at least 1."""
+    return max(1, round(context.profile.architecture.width * share))
 
 
 def width_for_bytes(context: Context, size: int) -> int:
@@ -55,10 +56,11 @@ def width_for_bytes(context: Context, size: int) -> int:
     return next(fitting, 1)
 
 
-def compress(context: Context) -> nn.Module:
+def compress(context: Context[Narrower | SameBytes]) -> nn.Module:
     """Train the narrower network by the profile's own recipe."""
-    if parent := context.options.get("bytes_of"):
-        width = width_for_bytes(context, payload_size(context.artifacts[parent]))
+    config = context.config
+    if isinstance(config, SameBytes):
+        width = width_for_bytes(context, payload_size(context.artifacts[config.bytes_of]))
     else:
-        width = share_of_width(context)
+        width = share_of_width(context, config.width)
     return context.fit(build(context, width))

@@ -33,6 +33,9 @@ DISTURBED = 0.1
 """Share of the processors' time that others may have had before a warning is due."""
 SINGLES_A_TURN = 10
 """Images sent one by one in each turn, for the latency."""
+DRAWS = 2_000
+"""Resamplings of the turns behind a ratio's interval."""
+RATE = "images_per_second"
 
 
 def path(profile: str) -> Path:
@@ -48,7 +51,8 @@ def every(cell: Cell, device: str = "cpu") -> list[dict]:
     """What each run found of `cell` on `device`, with the run's own facts, oldest first.
 
     Only of the artifact that its record is of, beside the vanilla model that has a record now: the
-    speed of one made anew since is nobody's.
+    speed of one made anew since is nobody's. Its `ratio_to_vanilla` is the one of the rates that
+    stand beside it, with its 95 % `ratio_interval` where turns or quartiles tell one (`ratio`).
     """
     vanilla = replace(cell, method="vanilla")
     now = {_key(each): study.read(each) for each in (cell, vanilla)}
@@ -60,13 +64,59 @@ def every(cell: Cell, device: str = "cpu") -> list[dict]:
             for key, model in models.items()
         )
         if run["device"] == device and _key(cell) in models and same:
-            found.append({**run, **models[_key(cell)], "models": None})
+            timed, base = models[_key(cell)], models.get(_key(vanilla))
+            found.append({**run, **timed, **ratio(timed, base, run.get("rounds")), "models": None})
     return found
 
 
 def latest(cell: Cell, device: str = "cpu") -> dict | None:
     """The last of `every` timing of `cell` on `device`; None where there is none."""
     return next(reversed(every(cell, device)), None)
+
+
+def ratio(timed: dict, base: dict | None, rounds: int | None, rate: str = RATE) -> dict:
+    """`ratio_to_vanilla` of a timing, and its `ratio_interval` of 95 %, from the vanilla beside it.
+
+    The ratio is that of the two medians, which tables show. The interval is a bootstrap over the
+    `turns`; a run of before they were kept has the quartiles of its ratios turn by turn instead.
+    Without a vanilla the ratio is as it was written down; without any spread there is no interval.
+    `rate` names the rate in both, in whose unit the turns are.
+    """
+    value = timed[rate] / base[rate] if base and rate in base else timed["ratio_to_vanilla"]
+    limits = None
+    if base and "turns" in base:
+        limits = bootstrap_of_ratio(np.array(timed["turns"]), np.array(base["turns"]))
+    elif rounds and (quartiles := timed.get("ratio_quartiles")):
+        limits = [value * (1 + end) for end in spread_of_median(*quartiles, rounds)]
+    found = {"ratio_to_vanilla": _rounded(value)}
+    return found | ({"ratio_interval": [*map(_rounded, limits)]} if limits else {})
+
+
+def bootstrap_of_ratio(rates: np.ndarray, base: np.ndarray) -> tuple[float, float]:
+    """The 95 % interval of median(rates) / median(base), both (turns,), by resampling the turns.
+
+    A turn is drawn for both at once, since both were timed one after the other in it, so that what
+    slowed both cancels. The draws are fixed. Efron and Tibshirani, An Introduction to the
+    Bootstrap, 1993, chapter 13 (percentiles).
+    """
+    turns = np.random.RandomState(0).randint(0, len(rates), (DRAWS, len(rates)))
+    drawn = np.median(rates[turns], axis=1) / np.median(base[turns], axis=1)
+    low, high = np.percentile(drawn, [2.5, 97.5])
+    return float(low), float(high)
+
+
+def spread_of_median(lower: float, upper: float, turns: int) -> tuple[float, float]:
+    """How far a median may be off, as shares of it, low and high, 95 %, from its two quartiles.
+
+    For normal turns: the deviation is (upper - lower) / 1.349, a median's error 1.2533 of it over
+    √turns (McGill, Tukey and Larsen, Variations of Box Plots, 1978), against the quartiles' middle.
+    """
+    half = 1.959964 * 1.2533 / 1.349 * (upper - lower) / np.sqrt(turns) / ((lower + upper) / 2)
+    return -half, half
+
+
+def _rounded(value: float) -> float:
+    return float(f"{value:.5g}")
 
 
 def _key(cell: Cell) -> str:
@@ -201,7 +251,8 @@ def interleave(pairs: dict[str, tuple[nn.Module, torch.Tensor]], rounds: int) ->
     """Time each (model, batch of inputs) in turn, A B C A B C …, after a warm-up.
 
     For each name: `images_per_second` and `batch_seconds`, one a round, `single_seconds` at batch
-    1, several a round, and `peak_mib`, the memory that a batch took beyond what was held before.
+    1, several a round, and on a GPU `peak_mib`, the memory that a batch took beyond what was held
+    before. On the CPU a process that has run other models tells nothing of it: None.
     """
     import torch
 
@@ -212,7 +263,7 @@ def interleave(pairs: dict[str, tuple[nn.Module, torch.Tensor]], rounds: int) ->
 def _interleave(pairs: dict[str, tuple[nn.Module, torch.Tensor]], rounds: int) -> dict[str, dict]:
     turns = {}
     for name, (model, inputs) in pairs.items():
-        before = _start_peak(inputs)
+        before = _held(inputs)
         for _ in range(3):
             _time(model, inputs, 1)
         turns[name] = {"peak_mib": _peak(inputs, before), "batch_seconds": [], "single_seconds": []}
@@ -266,56 +317,37 @@ def share_of_others(before: tuple | None, after: tuple | None) -> float | None:
     return round(max(0.0, others / everything), 3)
 
 
-def _start_peak(inputs: torch.Tensor) -> float | None:
-    """Forget the highest memory so far; what is held now, MiB, or None where it cannot be told."""
-    if inputs.is_cuda:
-        import torch
+def _held(inputs: torch.Tensor) -> int:
+    """Bytes that a GPU holds now, its highest so far forgotten."""
+    if not inputs.is_cuda:
+        return 0
+    import torch
 
-        torch.cuda.reset_peak_memory_stats()
-        return torch.cuda.memory_allocated() / 2**20
-    try:
-        Path("/proc/self/clear_refs").write_text("5", encoding="utf-8")
-    except OSError:
+    torch.cuda.reset_peak_memory_stats()
+    return torch.cuda.memory_allocated()
+
+
+def _peak(inputs: torch.Tensor, before: int) -> float | None:
+    if not inputs.is_cuda:
         return None
-    return _status("VmRSS")
+    import torch
 
-
-def _peak(inputs: torch.Tensor, before: float | None) -> float | None:
-    if before is None:
-        return None
-    if inputs.is_cuda:
-        import torch
-
-        highest = torch.cuda.max_memory_allocated() / 2**20
-    else:
-        highest = _status("VmHWM")
-    return round(max(0.0, highest - before), 2)
-
-
-def _status(field: str) -> float:
-    for line in Path("/proc/self/status").read_text(encoding="utf-8").splitlines():
-        if line.startswith(field):
-            return int(line.split()[1]) / 1024
-    raise OSError(f"/proc/self/status has no {field}")
+    return round(max(0, torch.cuda.max_memory_allocated() - before) / 2**20, 2)
 
 
 def _summary(turns: dict, base: dict) -> dict:
-    """Medians and quartiles of a model's turns; its ratio to vanilla, turn by turn."""
-    rates = turns["images_per_second"]
-    ratios = rates / base["images_per_second"]
+    """Medians and quartiles of a model's turns, and those themselves; its ratio to vanilla."""
+    rates = np.asarray(turns[RATE])
     singles = np.array(turns["single_seconds"]) * 1_000
     batch = rates[0] * turns["batch_seconds"][0]
-
-    def rounded(*values: float) -> list[float]:
-        return [float(f"{value:.5g}") for value in values]
-
-    return {
-        "images_per_second": rounded(np.median(rates))[0],
-        "images_per_second_quartiles": rounded(*np.percentile(rates, [25, 75])),
-        "iterations_per_second": rounded(np.median(rates) / batch)[0],
-        "ratio_to_vanilla": rounded(np.median(ratios))[0],
-        "ratio_quartiles": rounded(*np.percentile(ratios, [25, 75])),
-        "latency_ms_p50": rounded(np.median(singles))[0],
-        "latency_ms_p95": rounded(np.percentile(singles, 95))[0],
+    found = {
+        RATE: _rounded(np.median(rates)),
+        f"{RATE}_quartiles": [*map(_rounded, np.percentile(rates, [25, 75]))],
+        "iterations_per_second": _rounded(np.median(rates) / batch),
+        "turns": [*map(_rounded, rates)],
+        "latency_ms_p50": _rounded(np.median(singles)),
+        "latency_ms_p95": _rounded(np.percentile(singles, 95)),
         "peak_mib": turns["peak_mib"],
     }
+    vanilla = [*map(_rounded, base[RATE])]
+    return found | ratio(found, {RATE: _rounded(np.median(vanilla)), "turns": vanilla}, len(rates))

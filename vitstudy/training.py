@@ -209,7 +209,9 @@ def fit(
             generator = _generator(seed, number)
             torch.manual_seed(generator.initial_seed())
             labels = split.labels[indices]
-            images = augment(split.images[indices], data.spec.shift, data.spec.flip, generator)
+            images = split.images[indices]
+            if data.spec.shift or data.spec.flip:
+                images = augment(images, data.spec.shift, data.spec.flip, generator)
             if recipe.cutmix and torch.rand((), generator=generator) < recipe.cutmix:
                 images, labels = mix(images, labels)
             images = data.normalise(images, image_size)

@@ -147,7 +147,7 @@ def test_every_profile_has_more_tokens_than_the_papers_landmarks():
     ],
     ids=str,
 )
-def test_options_that_cannot_be_are_one_line_on_the_command_line(
+def test_settings_that_cannot_be_are_one_line_on_the_command_line(
     smoke_home, tmp_path, monkeypatch, given, told
 ):
     import shutil
@@ -158,7 +158,7 @@ def test_options_that_cannot_be_are_one_line_on_the_command_line(
     if given.pop("again", False):  # a model whose attention is not softmax any more
         changed = replace(row, parents=("nystrom-m32-dropin",))
     else:
-        changed = replace(row, options={**row.options, **given})
+        changed = replace(row, config=replace(row.config, **given))
     rows = [changed if each.key == row.key else each for each in methods.METHODS]
     monkeypatch.setattr(methods, "METHODS", tuple(rows))
     before = cell("nystrom-m24").record_path.read_bytes()

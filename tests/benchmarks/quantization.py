@@ -8,8 +8,8 @@ import torch
 import torch.nn.functional as F
 
 from vitstudy import models, profiles
+from vitstudy.packing import pack, unpack
 from vitstudy.quantization import diffq, fq_vit, lsq
-from vitstudy.quantization.packing import pack, unpack
 
 
 def seconds(function, repeats: int = 5) -> float:

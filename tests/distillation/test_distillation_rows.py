@@ -24,13 +24,13 @@ def cell(key, dataset="digits"):
     return Cell("smoke", dataset, key, 0)
 
 
-def context(key, home, profile=SMOKE, **options):
+def context(key, home, profile=SMOKE, **settings):
     return Context(
         profile=profile,
         data=data.load("digits", SMOKE.limit),
         seed=0,
         name="test",
-        options={**methods.get(key).options, **options},
+        config=dataclasses.replace(methods.get(key).config, **settings),
         artifacts={name: cell(name).artifact_path for name in ("teacher", "vanilla")},
         checkpoints=home / "checkpoints",
     )
@@ -139,7 +139,7 @@ def test_wrong_settings_are_one_line_and_leave_what_was_there(
     with_cells("vanilla", "teacher", key)
 
     def spoilt(method):
-        return dataclasses.replace(method, options={**method.options, **wrong})
+        return dataclasses.replace(method, config=dataclasses.replace(method.config, **wrong))
 
     changed = [spoilt(each) if each.key == key else each for each in methods.VARIANTS]
     monkeypatch.setattr(methods, "VARIANTS", tuple(changed))

@@ -1,5 +1,7 @@
 """Fine-tuning of other methods under a teacher."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 from commands import invoke, one_line
@@ -34,5 +36,8 @@ def test_only_methods_that_learn_from_labels_alone_are_taught():
 
 def test_a_temperature_of_nought_is_one_line(with_cells, monkeypatch):
     with_cells("vanilla", "teacher")
-    monkeypatch.setitem(methods.get("taught").options, "temperature", 0.0)
+    row = methods.get("taught")
+    changed = replace(row, config=replace(row.config, temperature=0.0))
+    rows = [changed if each.key == row.key else each for each in methods.VARIANTS]
+    monkeypatch.setattr(methods, "VARIANTS", tuple(rows))
     assert "temperature τ is 0" in one_line(invoke("run", str(cell("taught"))))

@@ -8,6 +8,7 @@ import torch
 import torch.nn.functional as F
 
 from vitstudy import data, measure, models, profiles, training
+from vitstudy.configs import Config
 from vitstudy.context import Context
 from vitstudy.distillation import teacher
 from vitstudy.distillation.teacher import MatrixConv2d, ResidualNetwork, TeacherLogits
@@ -32,7 +33,7 @@ def images():
 def context(path, dataset="digits", **spec):
     loaded = data.load(dataset, SMOKE.limit)
     loaded = dataclasses.replace(loaded, spec=dataclasses.replace(loaded.spec, **spec))
-    return Context(SMOKE, loaded, 0, "test", {}, {"teacher": path}, path.parent)
+    return Context(SMOKE, loaded, 0, "test", Config(), {"teacher": path}, path.parent)
 
 
 @pytest.fixture

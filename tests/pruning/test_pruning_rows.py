@@ -177,7 +177,7 @@ def test_the_scores_stay_of_no_use_once_the_cell_is_done(in_smoke):
 
 
 @pytest.mark.parametrize(
-    ("key", "options", "told"),
+    ("key", "settings", "told"),
     [
         ("random-r0.2-cut", {"r": 0.95}, "r=0.95 would empty a layer"),
         ("random-r0.2-cut", {"r": 1.5}, "r=1.5 is no share of the parameters"),
@@ -185,10 +185,10 @@ def test_the_scores_stay_of_no_use_once_the_cell_is_done(in_smoke):
         ("kl-r0.2-cut", {"groups": 7}, "7 groups do not divide the 64 hidden dimensions"),
     ],
 )
-def test_bad_options_end_the_run_with_one_line(with_cells, monkeypatch, key, options, told):
+def test_bad_settings_end_the_run_with_one_line(with_cells, monkeypatch, key, settings, told):
     with_cells("vanilla", "vtp-gates")
     changed = [
-        replace(each, options={**each.options, **options}) if each.key == key else each
+        replace(each, config=replace(each.config, **settings)) if each.key == key else each
         for each in methods.VARIANTS
     ]
     monkeypatch.setattr(methods, "VARIANTS", tuple(changed))

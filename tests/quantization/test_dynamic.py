@@ -8,7 +8,7 @@ import torch
 from safetensors import safe_open
 from torch import nn
 
-from vitstudy import data, measure, models, profiles, training
+from vitstudy import data, measure, methods, models, profiles, training
 from vitstudy.context import Context
 from vitstudy.errors import UserError
 from vitstudy.quantization import dynamic
@@ -105,7 +105,7 @@ def test_every_parameter_is_of_a_layer_touched_or_skipped_with_a_reason(in_smoke
         data=data.load("digits", SMOKE.limit),
         seed=0,
         name="test",
-        options={},
+        config=methods.get("dynamic").config,
         artifacts={"vanilla": in_smoke / "artifacts/smoke/digits/vanilla/seed0/model.safetensors"},
         checkpoints=in_smoke / "checkpoints",
     )

@@ -15,6 +15,7 @@ from safetensors.torch import save as to_bytes
 from torch import nn
 
 from vitstudy import files, measure, methods, models, profiles, study
+from vitstudy.configs import Config
 from vitstudy.context import Context
 from vitstudy.errors import UserError
 from vitstudy.quantization import dynamic, lsq, onnx_four_bits, onnx_runtime, torchao_int8
@@ -462,7 +463,7 @@ def test_what_an_engines_row_starts_from_needs_no_other_engine():
 
 
 def test_compressing_notes_every_layer_once(dense):
-    context = Context(SMOKE, None, 0, "test", {}, {}, files.root())
+    context = Context(SMOKE, None, 0, "test", Config(), {}, files.root())
     onnx_runtime.note_layers(context, dense, ["head"], "why")
     names = [each["layer"] for each in context.layers_skipped]
     assert context.layers_touched == ["head"] and "head" not in names

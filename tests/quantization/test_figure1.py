@@ -12,6 +12,7 @@ from timm.models.vision_transformer import Attention
 from torch import nn
 
 from vitstudy import data, models, profiles, weights
+from vitstudy.configs import Config
 from vitstudy.context import Context
 from vitstudy.errors import UserError
 from vitstudy.quantization import figure1
@@ -22,7 +23,7 @@ TINY = "test_vit"  # timm's own ViT for tests; of random weights here
 
 @pytest.fixture
 def context(home):
-    return Context(SMOKE, data.load("digits", SMOKE.limit), 0, "test", {}, {}, home)
+    return Context(SMOKE, data.load("digits", SMOKE.limit), 0, "test", Config(), {}, home)
 
 
 @pytest.fixture

@@ -8,8 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from safetensors.torch import load_file, save_file
 
-from vitstudy.quantization import packing
-from vitstudy.quantization.packing import load, pack, pack_tensors, save, unpack, unpack_tensors
+from vitstudy import packing
+from vitstudy.packing import load, pack, pack_tensors, save, unpack, unpack_tensors
 
 few = settings(max_examples=60, deadline=None)
 

@@ -1,6 +1,7 @@
 """The rows of the quantization papers in the study: cells, records, files, controls."""
 
 import json
+from dataclasses import replace
 from types import SimpleNamespace
 
 import numpy as np
@@ -13,10 +14,11 @@ from safetensors.torch import load_file
 from safetensors.torch import save as to_bytes
 
 from vitstudy import data, files, finetuning, measure, methods, models, profiles, small, study
+from vitstudy.configs import FineTuned
 from vitstudy.context import Context
 from vitstudy.errors import UserError
+from vitstudy.packing import payload_size
 from vitstudy.quantization import diffq, fq_vit, lsq
-from vitstudy.quantization.packing import payload_size
 from vitstudy.report import sweep, tables
 from vitstudy.study import Cell
 
@@ -39,13 +41,13 @@ def cell(key, dataset="digits"):
     return Cell("smoke", dataset, key, 0)
 
 
-def context(key, home, **options):
+def context(key, home, **settings):
     return Context(
         profile=SMOKE,
         data=data.load("digits", SMOKE.limit),
         seed=0,
         name="test",
-        options={**methods.get(key).options, **options},
+        config=replace(methods.get(key).config, **settings),
         artifacts={name: cell(name).artifact_path for name in ("vanilla", "diffq")},
         checkpoints=home / "checkpoints",
     )
@@ -226,7 +228,7 @@ def test_every_profile_has_a_small_network_and_a_fine_tuning(name):
     attention = model.blocks[0].attn
     assert model.embed_dim == attention.head_dim * attention.num_heads == width
     named = SimpleNamespace(spec=SimpleNamespace(name=profile.datasets[0]))
-    given = Context(profile, named, 0, "test", methods.FINE_TUNING, {}, files.root())
+    given = Context(profile, named, 0, "test", FineTuned(), {}, files.root())
     recipe, whole = finetuning.recipe(given), profile.recipes[0]
     assert recipe.steps == max(1, round(whole.steps / 10))
     pretrained = bool(profile.architecture.timm_name)

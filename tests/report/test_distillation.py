@@ -94,7 +94,7 @@ def test_students_are_compared_image_by_image(measured):
     assert frame.at["vanilla", "difference"] is None
     # One image more right of four, and the others alike: drawn again, 0 to 3 times in 95 %.
     found = frame.at["deit-base", "difference"]
-    assert (found.points, found.low, found.high) == (25, 0, 75) and not found.clear
+    assert (found.points, found.low, found.high) == (25, 0, 75) and not found.significant
     assert frame.at["hard", "difference"].points == -50
     text = distillation.readable(distillation.compare("digits"))
     assert text["against vanilla, points (95 %)"].iloc[0] == ""
@@ -165,7 +165,7 @@ def test_conclusions_are_of_what_was_measured(measured, analysed):
     said = "\n".join(lines)
     assert "the teacher 50.00 %, the vanilla ViT 50.00 %, DeiT base 75.00 %" in said
     # Three of four differ: drawn again, one to four of four in 95 %.
-    told = "is worth +75.00 (+25.00 to +100.00) points of DeiT base: the interval leaves zero out"
+    told = "is worth +75.00 (+25.00 to +100.00) points of DeiT base: not significant after Holm's"
     assert told in said
     assert "decides as the teacher on 75.0 % of the validation images" in said
     assert "took 2.5 times" in said

@@ -4,29 +4,30 @@ import math
 
 import pytest
 
-from vitstudy.report import comparison_figures, front, style
+from vitstudy.report import comparison_figures, front, significance, style
 from vitstudy.report.front import Measured
 from vitstudy.study import Cell
 
 LABELS = [0, 1] * 50
-NO = (False, False)
+SAME = (significance.NO_LOSS,) * 2
 
 
 def test_a_row_that_another_has_for_less_is_left_out():
     rows = {
-        "good": Measured((-0.1, 0.0), NO, 0.5, 1.2),
-        "worse": Measured((0.1, 0.2), NO, 1.0, 0.8),
-        "unlike": Measured((0.1, 2.0), NO, 1.0, 0.8),
+        "good": Measured((-0.1, 0.0), SAME, 0.5, 1.2),
+        "worse": Measured((0.1, 0.2), SAME, 1.0, 0.8),
+        "unlike": Measured((0.1, 2.0), SAME, 1.0, 0.8),
     }
     assert front.verb("worse", rows) == front.LEAVE
     assert front.verb("unlike", rows) == front.TAKE  # nothing else has its accuracy
     assert front.verb("good", rows) == front.TAKE
 
 
-def test_a_row_with_a_resolved_loss_or_an_unproven_gain_is_weighed():
+@pytest.mark.parametrize("outcome", [significance.LOSES, significance.UNTOLD])
+def test_a_row_that_loses_or_may_lose_or_has_an_unproven_gain_is_weighed(outcome):
     rows = {
-        "loses": Measured((-9.0, -0.1), (True, False), 0.1, 6.0),
-        "gains": Measured((0.1, 1.8), (False, True), 1.0, math.nan),
+        "loses": Measured((-9.0, -0.1), (outcome, significance.NO_LOSS), 0.1, 6.0),
+        "gains": Measured((0.1, 1.8), (significance.NO_LOSS, significance.GAINS), 1.0, math.nan),
     }
     assert front.verb("loses", rows) == front.WEIGH
     assert front.verb("gains", rows) == front.TAKE
@@ -35,10 +36,21 @@ def test_a_row_with_a_resolved_loss_or_an_unproven_gain_is_weighed():
 
 def test_a_row_without_a_speed_is_dominated_by_none_and_dominates_none():
     rows = {
-        "simulated": Measured((0.0, 0.0), NO, 0.1, math.nan),
-        "real": Measured((0.0, 0.0), NO, 0.5, 1.2),
+        "simulated": Measured((0.0, 0.0), SAME, 0.1, math.nan),
+        "real": Measured((0.0, 0.0), SAME, 0.5, 1.2),
     }
     assert front.verb("simulated", rows) == front.verb("real", rows) == front.TAKE
+
+
+def test_a_change_is_told_by_its_outcome():
+    said = {
+        outcome: front._change(Measured((0.0, -1.0), (outcome, outcome), 1.0, 1.0))
+        for outcome in significance.OUTCOMES
+    }
+    assert said[significance.NO_LOSS] == "falls by less than half a point"
+    assert significance.MARGIN == 0.5
+    assert said[significance.UNTOLD] == "changes by -1.00 points (cannot be told)"
+    assert said[significance.LOSES] == said[significance.GAINS] == "changes by -1.00 points"
 
 
 @pytest.fixture
@@ -65,8 +77,8 @@ def test_advice_has_the_measured_numbers_and_says_where_a_difference_is_not_reso
     assert said == [
         "**Take dynamic int8** where nothing may be trained: its file is 50 % of vanilla's, and it "
         "classifies 1.50 times the images per second on the CPU.",
-        "**Take LSQ at 4 bits** where the file has to be small: its file is 50 % of vanilla's, and "
-        "accuracy on CIFAR-100 changes by -1.00 points (not resolved).",
+        "**Weigh LSQ at 4 bits** where the file has to be small: its file is 50 % of vanilla's, and "
+        "accuracy on CIFAR-100 changes by -1.00 points (cannot be told).",
         "**Weigh DeiT tiny** where speed decides: it classifies 1.50 times the images per second "
         "on the CPU, and accuracy on CIFAR-100 changes by -40.00 points.",
     ]
@@ -77,11 +89,11 @@ def test_a_gain_over_its_control_is_told_and_weighed_where_it_is_not_resolved(me
     (said,) = front.advice("cifar-cpu")
     assert said.startswith("**Weigh DeiT base**")
     assert "changes by +10.00 points" in said
-    assert said.endswith("of which its teacher gives +0.00 points (not resolved).")
+    assert said.endswith("of which its teacher gives +0.00 (cannot be told).")
     measured(**{"deit-base": 0, "token-labels": 60})
     (said,) = front.advice("cifar-cpu")
     assert said.startswith("**Take DeiT base**")
-    assert said.endswith("of which its teacher gives +60.00 points.")
+    assert said.endswith("of which its teacher gives +60.00.")
 
 
 def test_the_table_links_to_records_and_says_what_is_not_measured(measured):

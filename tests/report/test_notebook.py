@@ -56,20 +56,29 @@ class Shell:
 
 
 @pytest.mark.parametrize("shell", [None, Shell({})])
-def test_the_slider_is_a_plain_figure_where_nobody_can_move_it(shown, monkeypatch, shell):
+def test_knobs_are_a_plain_figure_where_nobody_can_turn_them(shown, monkeypatch, shell):
     monkeypatch.setattr(notebook, "get_ipython", lambda: shell)
-    notebook.slider(draw, "bits", 2, 8, 4, "levels")
+    notebook.knobs(draw, "levels", bits=(2, 8, 4))
     assert [set(each) for each in shown] == [{"image/png", "text/plain"}]
 
 
-def test_the_slider_is_a_widget_in_a_front_end(shown, monkeypatch):
+def test_knobs_are_widgets_in_a_front_end_and_redraw_what_they_change(shown, monkeypatch):
     import ipywidgets
 
+    drawn = []
     monkeypatch.setattr(notebook, "get_ipython", lambda: Shell({"cellId": "levels"}))
-    notebook.slider(draw, "bits", 2, 8, 4, "levels")
+
+    def draw_both(bits, share):
+        drawn.append((bits, share))
+        return draw(bits)
+
+    notebook.knobs(draw_both, "levels", bits=(2, 8, 4), share=(0.5, 1.0, 0.9, 0.1))
     box = next(each for each in shown if isinstance(each, ipywidgets.VBox))
-    bar = box.children[0]
-    assert (bar.min, bar.max, bar.value) == (2, 8, 4)
+    whole, real = box.children[:2]
+    assert (whole.min, whole.max, whole.value) == (2, 8, 4)
+    assert (real.min, real.max, real.value, real.step) == (0.5, 1.0, 0.9, 0.1)
+    whole.value = 5
+    assert drawn == [(4, 0.9), (5, 0.9)]
 
 
 def test_a_shown_figure_is_saved_and_says_in_words_what_it_shows(home, shown):

@@ -125,7 +125,7 @@ def test_what_the_numbers_say_is_what_they_are(four):
     errors = ptq.attention_error(np.array([0.68] + [0.02] * 16), 0.68, (2, 4))
     said = "\n".join(ptq.findings(four, ptq.factors("digits"), ptq.calibration("digits"), errors))
     assert "min/max changes the accuracy by -10.00 points, both remedies by +0.00" in said
-    assert "lies above zero" in said
+    assert "points is significant after Holm's correction" in said
     assert "power-of-two factors +2.0 dB, Log-Int-Softmax +5.0 dB" in said
     assert "50.0 % of the channels take a finer scale" in said
     assert "changes by +10.00 points" in said and "at most 16 validation images" in said

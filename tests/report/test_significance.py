@@ -216,3 +216,125 @@ def test_a_variant_is_held_against_its_own_row(measured):
     frame = significance.against_their_row("cifar-cpu", "cifar10")
     assert frame[["first", "second"]].to_numpy().tolist() == [["rounded-w4", "lsq-w4"]]
     assert frame["points"].tolist() == pytest.approx([-25])
+
+
+# -- equivalence and trainings --------------------------------------------------------------------
+
+
+def test_two_one_sided_tests_by_hand():
+    # 0.5 - 0.171 is 1.645 standard errors of 0.2: the one-sided 5 % of the normal distribution.
+    assert significance.tost(0.1710293, 0.2, 0.5) == pytest.approx(0.05, abs=1e-6)
+    assert significance.tost(-0.1710293, 0.2, 0.5) == significance.tost(0.1710293, 0.2, 0.5)
+    assert significance.tost(0.5, 0.2, 0.5) == 0.5  # at the margin itself
+    assert significance.tost(1.5, 0.2, 0.5) > 0.999
+    assert (significance.tost(0.4, 0, 0.5), significance.tost(0.5, 0, 0.5)) == (0, 1)
+
+
+finite = st.floats(-3, 3)
+positive = st.floats(0.05, 2)
+
+
+@given(finite, positive, positive, st.one_of(st.just(np.inf), st.floats(1, 50)))
+def test_tost_is_the_greater_of_scipys_two_one_sided_tests(value, error, margin, freedom):
+    lower = scipy.stats.t.sf((value + margin) / error, freedom)
+    upper = scipy.stats.t.cdf((value - margin) / error, freedom)
+    found = significance.tost(value, error, margin, freedom)
+    assert found == pytest.approx(max(lower, upper), abs=1e-9)
+
+
+@given(finite, positive, positive)
+def test_tost_says_what_the_interval_of_twice_its_level_says(value, error, margin):
+    half = scipy.stats.norm.ppf(0.95) * error
+    room = margin - abs(value) - half
+    found = significance.tost(value, error, margin)
+    assert abs(room) < 1e-9 or (found < 0.05) == (room > 0)
+
+
+def test_the_error_of_two_trainings_by_hand():
+    # Images 0.3, trainings 0.4 of three seeds, one against the mean of three:
+    # 0.09 + 0.16 x 4/3 = 0.30333; freedom 2 (0.30333 / 0.21333)^2 = 4.0435.
+    error, freedom = significance.error_of_trainings(0.3, 0.4, 1, 3, 2)
+    assert error == pytest.approx(0.550757, abs=1e-6)
+    assert freedom == pytest.approx(4.043457, abs=1e-5)
+    assert significance.error_of_trainings(0.3, 0.0, 1, 1, 2) == (0.3, np.inf)
+
+
+@given(st.lists(st.floats(80, 90), min_size=3, max_size=6), st.integers(1, 4))
+def test_without_images_the_error_is_that_of_a_pooled_t_test(ours, count):
+    deviation = float(np.std(ours, ddof=1))
+    error, freedom = significance.error_of_trainings(0, deviation, count, len(ours), len(ours) - 1)
+    assert error == pytest.approx(deviation * np.sqrt(1 / count + 1 / len(ours)))
+    assert deviation < 1e-6 or freedom == pytest.approx(len(ours) - 1)
+
+
+@given(positive, st.floats(0.01, 2), st.integers(1, 5), st.integers(1, 5), st.integers(1, 9))
+def test_trainings_never_make_a_difference_surer(images, deviation, ours, theirs, freedom):
+    error, known = significance.error_of_trainings(images, deviation, ours, theirs, freedom)
+    assert error > images and known >= freedom * (1 - 1e-9)
+
+
+@pytest.mark.parametrize(
+    ("points", "significant", "equivalent", "outcome"),
+    [
+        (-0.3, True, True, significance.NO_LOSS),
+        (0.1, False, True, significance.NO_LOSS),
+        (-0.6, False, False, significance.UNTOLD),
+        (-5, True, False, significance.LOSES),
+        (2, True, False, significance.GAINS),
+    ],
+)
+def test_an_outcome_is_of_both_tests(points, significant, equivalent, outcome):
+    assert significance.outcome(points, significant, equivalent) == outcome
+
+
+def test_a_rows_training_is_the_one_its_weights_come_from():
+    for key, training in {
+        "vanilla": "vanilla",
+        "vtp-r0.2+dynamic": "vanilla",
+        "deit-base": "deit-base",  # its teacher gives it no weights
+        "deit-base+dynamic": "deit-base",
+        "lsq-w4+taught": "vanilla",
+        "teacher": "teacher",
+    }.items():
+        assert significance.training(key) == training
+
+
+def test_two_trainings_are_held_against_the_mean_of_vanillas_seeds(measured):
+    count = 2_000
+    for seed, right in enumerate((1_740, 1_748, 1_752)):
+        measured("cifar-cpu", "cifar10", "vanilla", np.arange(count) < right, seed)
+    measured("cifar-cpu", "cifar10", "deit-base", np.arange(count) < 1_760)
+    measured("cifar-cpu", "cifar10", "dynamic", np.arange(count) < 1_736)
+    every = significance.comparison("cifar-cpu", "cifar10")
+    found = every.difference("deit-base", "vanilla")
+    mean, deviation = np.mean([87, 87.4, 87.6]), np.std([87, 87.4, 87.6], ddof=1)
+    assert found.points == pytest.approx(88 - mean)
+    assert found.test == significance.OF_TRAININGS
+    assert found.covers == f"images and trainings, by 3 of vanilla's (± {deviation:.2f})"
+    # The images alone: the standard error of a mean of differences, which the bootstrap comes to.
+    images = np.arange(count)
+    apart = (images < 1_760) - np.mean([images < right for right in (1_740, 1_748, 1_752)], axis=0)
+    alone = 100 * apart.std() / np.sqrt(count)
+    error, freedom = significance.error_of_trainings(alone, deviation, 1, 3, 2)
+    half = error * scipy.stats.t.ppf(0.975, freedom)
+    assert (found.high - found.low) / 2 == pytest.approx(half, rel=0.03)
+    expected = 2 * scipy.stats.t.sf(found.points / error, freedom)
+    assert found.p_value == pytest.approx(expected, rel=0.1)
+    # What was made of one training is compared with it alone.
+    found = every.difference("dynamic", "vanilla")
+    assert found.points == pytest.approx(-0.2) and found.test == significance.MCNEMAR
+    assert found.covers == "images of one trained model"
+
+
+def test_a_table_tells_what_is_surely_small(measured):
+    right = np.arange(10_000) % 10 > 0
+    measured("cifar-cpu", "cifar10", "vanilla", right)
+    for key, worse in (("dynamic", 10), ("fq-vit", 60), ("lsq-w4", 900)):
+        less = right.copy()
+        less[np.flatnonzero(right)[:worse]] = False
+        less[np.flatnonzero(~right)[: 50 if key == "fq-vit" else 0]] = True
+        measured("cifar-cpu", "cifar10", key, less)
+    frame = significance.against_vanilla("cifar-cpu", "cifar10").set_index("first")
+    assert frame["points"].tolist() == pytest.approx([-0.1, -0.1, -9])
+    assert frame["outcome"].tolist() == [significance.NO_LOSS] * 2 + [significance.LOSES]
+    assert (frame["p_equivalent_holm"] >= frame["p_equivalent"]).all()

@@ -22,6 +22,7 @@ from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
 
 from vitstudy.attention import replace
+from vitstudy.attention.configs import Nystromformer
 from vitstudy.attention.replace import Mechanism
 from vitstudy.context import Context
 from vitstudy.errors import UserError, unknown
@@ -38,7 +39,6 @@ The square root of float64's precision: leaving them out costs as much as roundi
 STARTS = ("paper", "exact", "original", "lucidrains")
 INVERSES = ("iterative", "exact")
 CLASS_TOKENS = ("segment", "own")
-SETTINGS = ("num_landmarks", "class_token", "iterations")
 
 
 def segment_means(x: Tensor, num_landmarks: int) -> Tensor:
@@ -298,13 +298,19 @@ def rebuild(model: VisionTransformer, **options) -> VisionTransformer:
 # -- the rows of the study ------------------------------------------------------------------------
 
 
-def approximated(context: Context) -> VisionTransformer:
-    """The first parent with its attention replaced as the cell's options say, not trained."""
-    settings = {name: context.options[name] for name in SETTINGS}
-    return replace.replaced(context, __name__, **settings)
+def approximated(context: Context[Nystromformer]) -> VisionTransformer:
+    """The first parent with its attention replaced as the cell's settings say, not trained."""
+    config = context.config
+    return replace.replaced(
+        context,
+        __name__,
+        num_landmarks=config.num_landmarks,
+        class_token=config.class_token,
+        iterations=config.iterations,
+    )
 
 
-def compress(context: Context) -> nn.Module:
+def compress(context: Context[Nystromformer]) -> nn.Module:
     """The baseline attending by landmarks: as a drop-in (`steps` 0), or then fine-tuned."""
     return replace.tuned(context, approximated(context))
 

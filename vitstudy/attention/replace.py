@@ -5,14 +5,14 @@ dataclass, a `Mechanism`: its fields are the settings, `attend` is the arithmeti
 costs. `replace` puts it into every block of a ViT, whose weights stay as they are; `compress` makes
 a row of the study from that, as a drop-in or fine-tuned.
 
-The dataclass is named in a row's options and in a model's file as `package.module:Class`.
+The dataclass is named in a row's settings and in a model's file as `package.module:Class`.
 """
 
 from __future__ import annotations
 
 import dataclasses
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import KW_ONLY, dataclass
 from importlib import import_module
@@ -23,12 +23,11 @@ import torch.nn.functional as F
 from timm.models.vision_transformer import Attention, VisionTransformer
 from torch import Tensor, nn
 
-from vitstudy import finetuning, models
+from vitstudy import finetuning, methods, models
+from vitstudy.attention.configs import Replacement
+from vitstudy.configs import FineTuned
 from vitstudy.context import Context
 from vitstudy.errors import UserError
-
-TRAINING = ("steps", "rate")
-"""Options of a row that say how it is fine-tuned; the others are settings of its mechanism."""
 
 
 @dataclass(frozen=True)
@@ -230,10 +229,27 @@ def rebuild(model: VisionTransformer, attention: str, **settings) -> VisionTrans
     return replace(model, named(attention, **settings))
 
 
-def compress(context: Context) -> nn.Module:
+def surveyed() -> dict[str, Mechanism]:
+    """The mechanisms of the surveyed methods that are another attention, by the method's key."""
+    configs = {method.key: method.config for method in methods.SURVEYED}
+    return {
+        key: named(config.attention, **config.settings)
+        for key, config in configs.items()
+        if isinstance(config, Replacement)
+    }
+
+
+def alone(mechanism: Mechanism, tokens: int) -> Callable[[Tensor, Tensor, Tensor], Tensor]:
+    """`mechanism` on q, k and v of so many patch tokens, as a layer of a ViT calls it."""
+    fitted = mechanism.fitted(tokens, 0)
+    return lambda q, k, v: Attend(fitted, q.shape[-1] ** -0.5, 0)(q, k, v)
+
+
+def compress(context: Context[Replacement]) -> nn.Module:
     """The first parent with another attention, as a drop-in (`steps` 0) or then fine-tuned."""
-    settings = {name: v for name, v in context.options.items() if name not in TRAINING}
-    return tuned(context, replaced(context, __name__, **settings))
+    config = context.config
+    model = replaced(context, __name__, attention=config.attention, **config.settings)
+    return tuned(context, model)
 
 
 def replaced(context: Context, module: str, **settings) -> VisionTransformer:
@@ -245,8 +261,8 @@ def replaced(context: Context, module: str, **settings) -> VisionTransformer:
     return model
 
 
-def tuned(context: Context, model: VisionTransformer) -> nn.Module:
-    """`model` on the CPU, fine-tuned where the options name steps."""
-    if context.options["steps"]:
+def tuned(context: Context[FineTuned], model: VisionTransformer) -> nn.Module:
+    """`model` on the CPU, fine-tuned where the settings name steps."""
+    if context.config.steps:
         context.fit(model, finetuning.recipe(context))
     return model.cpu()

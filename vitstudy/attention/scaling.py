@@ -1,14 +1,17 @@
-"""Time and memory of attention against the number of tokens: softmax, fused softmax, landmarks.
+"""Time and memory of every attention against the number of tokens, softmax beside the others.
 
 Measured alone, by `python -m vitstudy speed PROFILE`, on random q, k, v of the profile's heads, and
 kept in `results/<profile>/attention_speed.json`: one run a device, made again where the machine,
-torch or the code is another. A call has as many images as make up TOKENS tokens, at least one, so
-that short sequences are not timed by Python's overhead; what is kept is per image.
+torch or the code that times is another. An attention that is new, or whose own code changed, is
+timed alone, in turn with the fused kernel, and joins the run. A call has as many images as make up
+TOKENS tokens, at least one, so that short sequences are not timed by Python's overhead; what is
+kept is per image.
 """
 
 from __future__ import annotations
 
 import hashlib
+import inspect
 import json
 import logging
 import os
@@ -23,6 +26,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from vitstudy import files, profiles, speed, study
+from vitstudy.study import staleness
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -55,19 +59,42 @@ def explicit_attention(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
     return (q @ k.mT * q.shape[-1] ** -0.5).softmax(-1) @ v
 
 
+ANCHOR = "fused"
+"""PyTorch's own kernel, which every other attention is timed in turn with."""
+
+
 def attentions(tokens: int) -> dict[str, Callable]:
-    """What is timed at so many tokens; landmarks only where they are fewer."""
+    """What is timed at so many tokens: exact attention, Nyström's where its landmarks are fewer,
+    and every surveyed method that is another attention, by its key."""
     import torch.nn.functional as F
 
+    from vitstudy.attention import replace
     from vitstudy.attention.nystrom import nystrom_attention
 
     return {
         "explicit": explicit_attention,
-        "fused": F.scaled_dot_product_attention,
+        ANCHOR: F.scaled_dot_product_attention,
         **{
             f"nystrom-m{number}": partial(nystrom_attention, num_landmarks=number)
             for number in LANDMARKS
             if number < tokens
+        },
+        **{key: replace.alone(mechanism, tokens) for key, mechanism in replace.surveyed().items()},
+    }
+
+
+def _codes() -> dict[str, str]:
+    """By attention, the digest of the file that it is in; empty for what is torch's or in here."""
+    from vitstudy.attention import nystrom, replace
+
+    own = staleness.digest(Path(nystrom.__file__))
+    return {
+        "explicit": "",
+        ANCHOR: "",
+        **{f"nystrom-m{number}": own for number in LANDMARKS},
+        **{
+            key: staleness.digest(Path(inspect.getfile(type(mechanism))))
+            for key, mechanism in replace.surveyed().items()
         },
     }
 
@@ -78,11 +105,19 @@ def run(name: str) -> list[dict]:
     for device in speed.devices():
         setting = _setting(profile, device)
         mark = hashlib.sha256(json.dumps(setting, sort_keys=True).encode()).hexdigest()
-        if any(run["fingerprint"] == mark for run in made):
+        before = next((run for run in made if run["fingerprint"] == mark), {"codes": {}})
+        codes = _codes()
+        absent = [key for key in codes if before["codes"].get(key) != codes[key]]
+        if not absent:
             continue
         log.info("attention of %d to %d tokens on %s", *_ends(setting["lengths"]), device)
+        found = _measure(name, setting, absent)
+        kept = [row for row in before.get("rows", []) if row["attention"] in set(codes) - {*absent}]
+        there = {row["attention"] for row in kept}
+        rows = [*kept, *(row for row in found.pop("rows") if row["attention"] not in there)]
+        rows.sort(key=lambda row: (row["tokens"], list(codes).index(row["attention"])))
         made = [run for run in made if run["device"] != device]
-        made.append({"fingerprint": mark, **setting, **_measure(name, setting)})
+        made.append({"fingerprint": mark, **setting, **found, "codes": codes, "rows": rows})
         changed = True
     if changed:
         files.write_json(path(name), {"runs": made})
@@ -94,11 +129,10 @@ def _ends(values) -> tuple[int, int]:
 
 
 def _setting(profile: profiles.Profile, device: str) -> dict:
-    """What a timing depends on."""
+    """What every timing depends on."""
     import torch
 
     from vitstudy import measure
-    from vitstudy.attention import nystrom
 
     architecture, small = profile.architecture, profile.name == "smoke"
     return {
@@ -112,15 +146,15 @@ def _setting(profile: profiles.Profile, device: str) -> dict:
         "lengths": list(TESTS["lengths"] if small else LENGTHS),
         "tokens_a_call": TESTS["tokens"] if small else TOKENS,
         "rounds": profile.speed_rounds,
-        "sources": [files.sha256(Path(file)) for file in (__file__, nystrom.__file__)],
+        "code": staleness.digest(Path(__file__)),
     }
 
 
-def _measure(name: str, setting: dict) -> dict:
+def _measure(name: str, setting: dict, keys: list[str]) -> dict:
     before = speed.busy_elsewhere()
     rows = []
     for tokens in setting["lengths"]:
-        rows += _at(tokens, setting)
+        rows += _at(tokens, setting, keys)
     elsewhere = speed.share_of_others(before, speed.busy_elsewhere())
     if elsewhere is not None and elsewhere > speed.DISTURBED:
         log.warning(
@@ -137,15 +171,16 @@ def _measure(name: str, setting: dict) -> dict:
     }
 
 
-def _at(tokens: int, setting: dict) -> list[dict]:
-    """Each attention at so many tokens, in turn: milliseconds and MiB of one image."""
+def _at(tokens: int, setting: dict, keys: list[str]) -> list[dict]:
+    """The attentions `keys` and the anchor at so many tokens, in turn: milliseconds and MiB of one
+    image, and how many times the anchor's time it takes, the median over the turns."""
     import torch
 
     device, batch = setting["device"], max(1, setting["tokens_a_call"] // tokens)
     shape = (3, batch, setting["heads"], tokens, setting["head_dim"])
     generator = torch.Generator().manual_seed(0)
     q, k, v = torch.randn(shape, generator=generator).to(device).unbind(0)
-    timed = attentions(tokens)
+    timed = {key: call for key, call in attentions(tokens).items() if key in (*keys, ANCHOR)}
     with torch.inference_mode():
         memory = {name: peak_bytes(partial(each, q, k, v), device) for name, each in timed.items()}
         once = {name: _seconds(partial(each, q, k, v), 1, device) for name, each in timed.items()}
@@ -163,6 +198,7 @@ def _at(tokens: int, setting: dict) -> list[dict]:
             "milliseconds": _rounded(1e3 * np.median(turns[name])),
             "quartiles": [_rounded(1e3 * each) for each in np.percentile(turns[name], [25, 75])],
             "mib": _rounded(memory[name] / batch / 2**20),
+            "times_fused": _rounded(np.median(np.divide(turns[name], turns[ANCHOR]))),
         }
         for name in timed
     ]

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from vitstudy.attention import nystrom, replace
+from vitstudy.attention.configs import Spectrum
 from vitstudy.context import Context
 
 ITERATIONS = 20
@@ -19,7 +20,7 @@ SHOWN = 3
 """Layers of which one head's q and k are kept, evenly from first to last."""
 
 
-def compress(context: Context) -> nn.Module:
+def compress(context: Context[Spectrum]) -> nn.Module:
     """The baseline with every token a landmark: the same network."""
     return nystrom.approximated(context).cpu()
 

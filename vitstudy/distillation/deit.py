@@ -19,10 +19,11 @@ from torch import Tensor, nn
 
 from vitstudy import baseline, measure, models, training
 from vitstudy.context import Context
+from vitstudy.distillation.configs import DeiT
 from vitstudy.distillation.soft import (
     check_same_classes,
     check_settings,
-    checked_options,
+    checked_settings,
     divergence,
 )
 from vitstudy.distillation.teacher import TeacherLogits, validation_logits
@@ -159,17 +160,17 @@ def macs(architecture: Architecture, num_classes: int, channels: int) -> int:
 # -- the rows of the study ------------------------------------------------------------------------
 
 
-def start(context: Context) -> nn.Module:
+def start(context: Context[DeiT]) -> nn.Module:
     """The student as its training begins: vanilla's first weights, and the token's with `token`.
 
-    The option `width`, a share of the profile's, narrows a student with a token. In a profile that
+    The setting `width`, a share of the profile's, narrows a student with a token. In a profile that
     names timm's distilled models, those with a token begin from them.
     """
     profile, spec = context.profile, context.data.spec
-    if not context.options["token"]:
+    if not context.config.token:
         return baseline.start(context)
     architecture, name = profile.architecture, profile.distilled.base
-    width = share_of_width(context)
+    width = share_of_width(context, context.config.width)
     if width != architecture.width:
         architecture, name = narrowed(architecture, width), profile.distilled.tiny
     given = (architecture, spec.num_classes, spec.channels)
@@ -180,44 +181,51 @@ def start(context: Context) -> nn.Module:
         return build(*given)
 
 
-def loss(context: Context) -> training.Loss:
-    """What `fit` minimises, by the options `target` and `weight`."""
-    given = {name: context.options[name] for name in ("target", "weight")}
-    given["label_smoothing"] = context.profile.recipe(context.data.spec.name).label_smoothing
-    teacher = TeacherLogits(context) if given["target"] in ("soft", "hard") else None
+def loss(context: Context[DeiT]) -> training.Loss:
+    """What `fit` minimises, by the settings `target` and `weight`."""
+    config = context.config
+    smoothing = context.profile.recipe(context.data.spec.name).label_smoothing
+    teacher = TeacherLogits(context) if config.target in ("soft", "hard") else None
 
     def value(model: nn.Module, images: Tensor, labels: Tensor, indices: Tensor) -> Tensor:
         told = None if teacher is None else teacher(images, indices)
         logits = model(images)
         heads = logits if isinstance(logits, tuple) else (logits, logits)
-        return distillation_loss(*heads, told, labels, **given)
+        return distillation_loss(
+            *heads,
+            told,
+            labels,
+            target=config.target,
+            weight=config.weight,
+            label_smoothing=smoothing,
+        )
 
     return value
 
 
-def compress(context: Context) -> nn.Module:
+def compress(context: Context[DeiT]) -> nn.Module:
     """Train the student by the profile's own recipe: as long as the vanilla model, from scratch.
 
     Where the profile names models that are distilled already, the papers' rows are fine-tuned
-    plainly, as they were there, and distilled again with the option `again` alone.
+    plainly, as they were there, and distilled again with the setting `again` alone.
     """
-    options = context.options
-    with checked_options():
-        check_target(options["target"])
-        check_settings(weight=options["weight"])
+    config = context.config
+    with checked_settings():
+        check_target(config.target)
+        check_settings(weight=config.weight)
     pretrained = bool(context.profile.distilled.base)
-    if options["again"] and not pretrained:
+    if config.again and not pretrained:
         raise UserError(
             f"{context.name} distils a model that was distilled before, and the profile "
             f"{context.profile.name} starts from none; valid: profiles with pretrained weights "
             "(paper)"
         )
     model = start(context)
-    if not options["token"]:
+    if not config.token:
         return context.fit(model, loss=loss(context))
     for name in ADDED:
         context.touched(name)
-    if pretrained and options["target"] == "hard" and not options["again"]:
+    if pretrained and config.target == "hard" and not config.again:
         return context.fit(model)
     model.set_distilled_training(True)  # two heads' logits while it trains, their mean otherwise
     context.fit(model, loss=loss(context))
@@ -226,12 +234,12 @@ def compress(context: Context) -> nn.Module:
 
 
 @torch.no_grad()
-def analyse(context: Context, model: nn.Module) -> dict[str, np.ndarray]:
+def analyse(context: Context[DeiT], model: nn.Module) -> dict[str, np.ndarray]:
     """The logits (N, C) on the validation images that the teacher's file has, too; of a student
     with a token also those of each head alone.
     """
     found = {"logits": validation_logits(context, model)}
-    if context.options["token"]:
+    if context.config.token:
         for name, other in (("class_logits", "head_dist"), ("token_logits", "head")):
             alone = copy.deepcopy(model)
             # The mean of both heads is half of one where the other says nothing.

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 import torch.nn.functional as F
@@ -16,6 +17,7 @@ from torch import Tensor, nn
 
 from vitstudy import baseline, training
 from vitstudy.context import Context
+from vitstudy.distillation.configs import Soft, SoftTargets
 from vitstudy.distillation.teacher import TeacherLogits, validation_logits
 from vitstudy.errors import UserError
 
@@ -126,35 +128,38 @@ def survey_loss(student: Tensor, teacher: Tensor, labels: Tensor) -> Tensor:
 
 
 @contextlib.contextmanager
-def checked_options() -> Iterator[None]:
-    """Turn what the mathematics refuses in a row's options into one line for the user."""
+def checked_settings() -> Iterator[None]:
+    """Turn what the mathematics refuses in a row's settings into one line for the user."""
     try:
         yield
     except ValueError as error:
         raise UserError(str(error)) from error
 
 
-def loss(context: Context, teacher: TeacherLogits) -> training.Loss:
-    """What `fit` minimises, by the options `temperature`, `weight` and `expectation`."""
-    options = {name: context.options[name] for name in ("temperature", "weight", "expectation")}
+def settings(config: SoftTargets) -> dict[str, Any]:
+    """`temperature`, `weight` and `expectation`; UserError for what `soft_loss` would refuse."""
+    names = ("temperature", "weight", "expectation")
+    chosen = {name: getattr(config, name) for name in names}
+    with checked_settings():
+        check_settings(**chosen)
+    return chosen
+
+
+def loss(context: Context[SoftTargets], teacher: TeacherLogits) -> training.Loss:
+    """What `fit` minimises: `soft_loss` by the cell's settings and its recipe's smoothing."""
+    chosen = settings(context.config)
     smoothing = context.profile.recipe(context.data.spec.name).label_smoothing
 
     def value(model: nn.Module, images: Tensor, labels: Tensor, indices: Tensor) -> Tensor:
         target = teacher(images, indices)
-        return soft_loss(model(images), target, labels, label_smoothing=smoothing, **options)
+        return soft_loss(model(images), target, labels, label_smoothing=smoothing, **chosen)
 
     return value
 
 
-def compress(context: Context) -> nn.Module:
+def compress(context: Context[Soft]) -> nn.Module:
     """Train the vanilla model's own network, from its own first weights, with soft targets."""
-    options = context.options
-    with checked_options():
-        check_settings(
-            temperature=options["temperature"],
-            weight=options["weight"],
-            expectation=options["expectation"],
-        )
+    settings(context.config)  # before the teacher is asked
     return context.fit(baseline.start(context), loss=loss(context, TeacherLogits(context)))
 
 

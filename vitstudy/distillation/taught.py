@@ -12,10 +12,9 @@ from torch import nn
 
 from vitstudy.context import Context
 from vitstudy.distillation import soft
+from vitstudy.distillation.configs import Taught
 from vitstudy.distillation.teacher import TeacherLogits
 from vitstudy.errors import unknown
-from vitstudy.profiles import Recipe
-from vitstudy.training import Loss
 
 METHODS = (
     "vitstudy.attention.nystrom",
@@ -26,19 +25,12 @@ METHODS = (
 """The methods that can be taught: those that fine-tune by the labels alone."""
 
 
-def compress(context: Context) -> nn.Module:
-    """The `compress` of the module that `method` names, its trainings by `soft.loss`."""
-    with soft.checked_options():
-        names = ("temperature", "weight", "expectation")
-        soft.check_settings(**{name: context.options[name] for name in names})
-        if context.options["method"] not in METHODS:
-            raise unknown("method", context.options["method"], METHODS)
-    plain, targets = context.fit, soft.loss(context, TeacherLogits(context))
-
-    def fit(model: nn.Module, recipe: Recipe | None = None, loss: Loss | None = None) -> nn.Module:
-        if loss is not None:
-            raise ValueError("a training with a loss of its own has no room for a teacher's")
-        return plain(model, recipe, targets)
-
-    context.fit = fit
-    return import_module(context.options["method"]).compress(context)
+def compress(context: Context[Taught]) -> nn.Module:
+    """The `compress` of the method that is taught, its trainings by `soft.loss`."""
+    method = context.config.method
+    soft.settings(context.config)  # before the teacher is asked
+    if method.module not in METHODS:
+        raise unknown("method", method.module, METHODS)
+    context.loss = soft.loss(context, TeacherLogits(context))
+    context.config = method
+    return import_module(method.module).compress(context)

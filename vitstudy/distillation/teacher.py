@@ -139,7 +139,9 @@ class TeacherLogits:
             )
         self.bf16 = context.profile.teacher.bf16
         self.table: Tensor | None = None
-        if not (spec.shift or spec.flip):
+        # Images that come one batch after the other are not kept, nor need they come again.
+        kept = isinstance(context.data.train.images, Tensor)
+        if kept and not (spec.shift or spec.flip):
             self.table = context.evaluate(self.model, context.data.train)
 
     @torch.no_grad()

@@ -19,6 +19,7 @@ from vitstudy import files
 from vitstudy.context import Context
 from vitstudy.errors import unknown
 from vitstudy.pruning import gates, importance, slim
+from vitstudy.pruning.configs import Cut
 from vitstudy.pruning.slim import KINDS, Masks, Scores, Shape
 
 SCORES = ("gate", "taylor", "kl", "magnitude", "random")
@@ -31,10 +32,10 @@ READ_BY = {
 """Which kinds of dimensions a layer of a block loses."""
 
 
-def score(context: Context, model: VisionTransformer) -> Scores:
-    """The scores of the parent `model` that the options ask for; UserError for an unknown one."""
-    if context.options["score"] not in SCORES:
-        raise unknown("score", context.options["score"], SCORES)
+def score(context: Context[Cut], model: VisionTransformer) -> Scores:
+    """The scores of the parent `model` that the cell asks for; UserError for an unknown one."""
+    if context.config.score not in SCORES:
+        raise unknown("score", context.config.score, SCORES)
     found = kept(context)
     if found is None:
         found = _score(context, model)
@@ -59,20 +60,20 @@ def kept(context: Context) -> Scores | None:
         return {name: torch.from_numpy(found[name]) for name in found}
 
 
-def _score(context: Context, model: VisionTransformer) -> Scores:
-    options = context.options
-    if options["score"] == "gate":
+def _score(context: Context[Cut], model: VisionTransformer) -> Scores:
+    config = context.config
+    if config.score == "gate":
         return gates.scores(model)
-    if options["score"] == "random":
+    if config.score == "random":
         return importance.random_scores(slim.shape_of(model), context.seed)
-    if options["score"] == "magnitude":
+    if config.score == "magnitude":
         return importance.magnitude_scores(model)
     model = model.to(Accelerator().device)
-    split = context.data.calibration.head(options["images"])
+    split = context.data.calibration.head(config.images)
     images = context.data.normalise(split.images, context.profile.architecture.image_size)
-    if options["score"] == "taylor":
+    if config.score == "taylor":
         return importance.taylor_scores(model, images, split.labels)
-    return importance.kl_scores(model, images, options["groups"])
+    return importance.kl_scores(model, images, config.groups)
 
 
 def before_the_cut(model: VisionTransformer) -> VisionTransformer:
@@ -80,12 +81,12 @@ def before_the_cut(model: VisionTransformer) -> VisionTransformer:
     return gates.without(model) if gates.gates_of(model) else model
 
 
-def compress(context: Context) -> nn.Module:
+def compress(context: Context[Cut]) -> nn.Module:
     """The parent without its lowest-scored dimensions, so many that `r` of its parameters go."""
     scored = context.model()
     found = score(context, scored)
     whole = before_the_cut(scored.cpu())
-    masks = slim.select(found, slim.shape_of(whole), context.options["r"])
+    masks = slim.select(found, slim.shape_of(whole), context.config.r)
     note(context, whole, masks)
     return slim.slim(whole, masks)
 
@@ -120,7 +121,7 @@ def loss(context: Context, model: nn.Module) -> float:
     return F.cross_entropy(context.evaluate(model, split), split.labels).item()
 
 
-def analyse(context: Context, model: nn.Module) -> dict[str, np.ndarray]:
+def analyse(context: Context[Cut], model: nn.Module) -> dict[str, np.ndarray]:
     """The scores, and Eq. 6's delta: what the cut costs in loss on calibration images.
 
     A row a unit, (U,): `score`, `block`, `kind` (place in `slim.KINDS`), `parameters` (that go with
@@ -132,7 +133,7 @@ def analyse(context: Context, model: nn.Module) -> dict[str, np.ndarray]:
     found = score(context, scored)
     whole = before_the_cut(scored)
     shape = slim.shape_of(whole)
-    masks = slim.select(found, shape, context.options["r"])
+    masks = slim.select(found, shape, context.config.r)
     before = loss(context, whole)
     layers = np.zeros((shape.depth, 2))
     for index in range(shape.depth):

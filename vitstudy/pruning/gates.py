@@ -18,6 +18,7 @@ from torch import Tensor, nn
 
 from vitstudy import finetuning, models, training
 from vitstudy.context import Context
+from vitstudy.pruning.configs import Gates
 from vitstudy.pruning.slim import KINDS, Masks, Scores, Shape, shape_of
 
 
@@ -224,21 +225,21 @@ def set_speed(model: nn.Module, speed: float) -> None:
 # -- the row of the study -------------------------------------------------------------------------
 
 
-def compress(context: Context) -> nn.Module:
+def compress(context: Context[Gates]) -> nn.Module:
     """The baseline trained on, its dimensions behind soft gates under an l1 penalty.
 
     `gate_range` is how far a gate can go in the training; None lets gates learn at the rate of the
     network, which in a short training leaves all of them near 1.
     """
-    options = context.options
+    config = context.config
     model = models.changed(context.model(), __name__)
     recipe = finetuning.recipe(context)
-    if options["gate_range"] is not None:
-        set_speed(model, finetuning.rate_to_travel(options["gate_range"], recipe))
+    if config.gate_range is not None:
+        set_speed(model, finetuning.rate_to_travel(config.gate_range, recipe))
     task = training.cross_entropy(recipe.label_smoothing)
 
     def loss(runner: nn.Module, *batch: Tensor) -> Tensor:
-        return task(runner, *batch) + options["penalty"] * penalty(model)
+        return task(runner, *batch) + config.penalty * penalty(model)
 
     for name in gates_of(model):
         context.touched(name)

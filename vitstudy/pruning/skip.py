@@ -16,16 +16,17 @@ from torch import Tensor, nn
 from vitstudy import finetuning, models
 from vitstudy.context import Context
 from vitstudy.pruning import cut, gates, slim
+from vitstudy.pruning.configs import Skip
 from vitstudy.pruning.importance import kl_importance
 
 
-def compress(context: Context) -> nn.Module:
+def compress(context: Context[Skip]) -> nn.Module:
     """Train the baseline's gates, cut `r` of the parameters, fine-tune what is left."""
-    options, recipe = context.options, finetuning.recipe(context)
+    config, recipe = context.config, finetuning.recipe(context)
     full = context.model().eval().requires_grad_(False)
     shape = slim.shape_of(full)
     model = models.changed(context.model(), gates.__name__, blocks=True)
-    gates.set_speed(model, finetuning.rate_to_travel(options["gate_range"], recipe))
+    gates.set_speed(model, finetuning.rate_to_travel(config.gate_range, recipe))
     weights = gates.weights_by_cost(model, shape)
 
     def loss(runner: nn.Module, images: Tensor, labels: Tensor, indices: Tensor) -> Tensor:
@@ -34,19 +35,19 @@ def compress(context: Context) -> nn.Module:
             wanted = full.to(images.device)(images)
         task = F.cross_entropy(logits, labels, label_smoothing=recipe.label_smoothing)
         divergence = kl_importance(logits, wanted) / len(images)
-        return task + divergence + options["penalty"] * gates.penalty(model, weights)
+        return task + divergence + config.penalty * gates.penalty(model, weights)
 
     context.fit(model, recipe, loss)
     model = model.cpu()
     cut.keep(context, gates.scores(model))
-    masks = slim.select(cut.kept(context), shape, options["r"])
+    masks = slim.select(cut.kept(context), shape, config.r)
     whole = gates.without(model)
     cut.note(context, whole, masks)
     return context.fit(slim.slim(whole, masks), recipe).cpu()
 
 
-def analyse(context: Context, model: nn.Module) -> dict[str, np.ndarray]:
+def analyse(context: Context[Skip], model: nn.Module) -> dict[str, np.ndarray]:
     """The gates as `cut.analyse` has scores, blocks last in `kind`; `loss` as `tune.analyse`."""
     shape, found = slim.shape_of(context.model()), cut.kept(context)
-    masks = slim.select(found, shape, context.options["r"])
+    masks = slim.select(found, shape, context.config.r)
     return {**cut.units(found, masks, shape), "loss": np.array(cut.loss(context, model))}

@@ -8,10 +8,11 @@ from torch import nn
 from vitstudy import finetuning
 from vitstudy.context import Context
 from vitstudy.pruning import cut
+from vitstudy.pruning.configs import Tune
 from vitstudy.pruning.slim import SlimAttention, SlimMlp
 
 
-def compress(context: Context) -> nn.Module:
+def compress(context: Context[Tune]) -> nn.Module:
     """Fine-tune the slim parent, all its weights, in float."""
     model = context.model()
     for name, module in model.named_modules():
@@ -20,6 +21,6 @@ def compress(context: Context) -> nn.Module:
     return context.fit(model, finetuning.recipe(context)).cpu()
 
 
-def analyse(context: Context, model: nn.Module) -> dict[str, np.ndarray]:
+def analyse(context: Context[Tune], model: nn.Module) -> dict[str, np.ndarray]:
     """`loss`, a scalar: mean cross-entropy on the calibration split, for Eq. 6's delta."""
     return {"loss": np.array(cut.loss(context, model))}

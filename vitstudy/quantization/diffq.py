@@ -18,10 +18,12 @@ from torch import Tensor, nn
 from torch.func import functional_call
 from torch.nn import functional as F
 
-from vitstudy import finetuning, models, small
+from vitstudy import finetuning, small
 from vitstudy.context import Context
+from vitstudy.packing import Codes, pack_model, unpack_model
+from vitstudy.quantization import configs
+from vitstudy.quantization.configs import NarrowDiffQ, PseudoNoise
 from vitstudy.quantization.layers import copy_of_float_model, note_skipped
-from vitstudy.quantization.packing import pack_tensors, unpack_tensors
 
 LEAST_BITS, MOST_BITS = 1, 15  # of true quantization
 NOISES = ("uniform", "gaussian", "none")
@@ -249,12 +251,10 @@ def _restore(quantized: tuple[Tensor, Tensor, Tensor], shape: torch.Size) -> Ten
 
 def pack(model: nn.Module) -> tuple[dict[str, Tensor], dict]:
     """The tensors of a model that `DiffQ.quantized` made, packed, and what `unpack` needs."""
-    tensors, widths = dict(model.state_dict()), {}
-    for name, (levels, bits, bounds) in model.diffq.items():
-        tensors[name], tensors[f"{name}.range"] = levels, bounds
-        widths[name] = (bits, 0)
-    packed, layout = pack_tensors(tensors, widths, lowest_bits=model.diffq_min_bits)
-    return packed, {**models.described(model), "packed": layout, "min_bits": model.diffq_min_bits}
+    least = model.diffq_min_bits
+    codes = {name: Codes(levels, bits) for name, (levels, bits, _) in model.diffq.items()}
+    ranges = {f"{name}.range": bounds for name, (*_, bounds) in model.diffq.items()}
+    return pack_model(model, codes, added=ranges, lowest_bits=least, min_bits=least)
 
 
 def unpack(tensors: dict[str, Tensor], description: dict) -> nn.Module:
@@ -262,16 +262,17 @@ def unpack(tensors: dict[str, Tensor], description: dict) -> nn.Module:
 
     Where the tensors and the description do not make one, `models.load` says so in one line.
     """
-    tensors = unpack_tensors(tensors, description["packed"])
-    model = models.skeleton(description)
-    model.diffq = {}
-    for name in description["packed"]:
+
+    def convert(model: nn.Module) -> None:
+        model.diffq, model.diffq_min_bits = {}, description["min_bits"]
+        model.quantized_by = "DiffQ"
+
+    def restore(model: nn.Module, name: str, tensors: dict[str, Tensor]) -> Tensor:
         bits, bounds = tensors.pop(f"{name}.bits"), tensors.pop(f"{name}.range")
         model.diffq[name] = (tensors[name], bits, bounds)
-        tensors[name] = _restore(model.diffq[name], model.get_parameter(name).shape)
-    model.load_state_dict(tensors)
-    model.diffq_min_bits, model.quantized_by = description["min_bits"], "DiffQ"
-    return model.eval()
+        return _restore(model.diffq[name], model.get_parameter(name).shape)
+
+    return unpack_model(tensors, description, convert, restore)
 
 
 def mean_bits(model: nn.Module) -> float:
@@ -286,17 +287,17 @@ LOGIT_RANGE = 10.0
 """How far a logit of the bits can go in one training: 8 bits are in the middle, 5 from the ends."""
 
 
-def compress(context: Context) -> nn.Module:
+def compress(context: Context[configs.DiffQ | NarrowDiffQ]) -> nn.Module:
     """Train under noise with the size penalty, then quantize truly.
 
-    With the option `width` a narrower network from scratch, as the papers' file of 2 MB must be,
+    With the setting `width` a narrower network from scratch, as the papers' file of 2 MB must be,
     else the baseline. The penalty is on the size's share of the float model's size, so that one
     number serves every profile; the paper's is on MB. The bits learn fast enough to cross their
     range in the training, however long it is.
     """
-    options = context.options
-    if "width" in options:
-        model = small.build(context, small.share_of_width(context))
+    config = context.config
+    if isinstance(config, NarrowDiffQ):
+        model = small.build(context, small.share_of_width(context, config.width))
         # Noise drawn in the forward pass is not known to compile.
         recipe = replace(context.profile.recipe(context.data.spec.name), compile=False)
     else:
@@ -305,8 +306,8 @@ def compress(context: Context) -> nn.Module:
     widest = max(len(p) for n, p in model.named_parameters() if p.ndim == 1)
     wrapped = DiffQ(
         model.train(),
-        group_size=options["group_size"],
-        noise=options["noise"],
+        group_size=config.group_size,
+        noise=config.noise,
         min_size_mb=4 * widest / 2**20,
         bit_rate=finetuning.rate_to_travel(LOGIT_RANGE, recipe),
     )
@@ -317,13 +318,13 @@ def compress(context: Context) -> nn.Module:
 
     def loss(runner: nn.Module, images: Tensor, labels: Tensor, indices: Tensor) -> Tensor:
         fitting = F.cross_entropy(runner(images), labels, label_smoothing=recipe.label_smoothing)
-        return fitting + options["penalty"] * wrapped.size_mb() / whole
+        return fitting + config.penalty * wrapped.size_mb() / whole
 
     context.fit(wrapped, recipe, loss)
     return wrapped.cpu().quantized()
 
 
-def analyse(context: Context, model: nn.Module) -> dict[str, np.ndarray]:
+def analyse(context: Context[PseudoNoise], model: nn.Module) -> dict[str, np.ndarray]:
     """Groups of each width in each quantized tensor, and the model's size told twice.
 
     `tensors` (T,), `groups` (T, 15) counts for 1 to 15 bits; `formula_bytes`, by the method's
@@ -333,7 +334,7 @@ def analyse(context: Context, model: nn.Module) -> dict[str, np.ndarray]:
     left = sum(p.numel() for name, p in model.named_parameters() if name not in model.diffq)
     bits = [model.diffq[name][1] for name in names]
     counts = [torch.bincount(each, minlength=MOST_BITS + 1)[1:] for each in bits]
-    size = model_size_mb(bits, context.options["group_size"], model.diffq_min_bits, left)
+    size = model_size_mb(bits, context.config.group_size, model.diffq_min_bits, left)
     return {
         "tensors": np.array(names),
         "groups": torch.stack(counts).numpy(),

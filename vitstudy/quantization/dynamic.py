@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from vitstudy import models
 from vitstudy.context import Context
 from vitstudy.errors import UserError
-from vitstudy.quantization.layers import call_layers
+from vitstudy.structure import call_layers
 
 
 @contextlib.contextmanager
@@ -64,7 +64,7 @@ def compress(context: Context) -> nn.Module:
 
 def pack(model: nn.Module) -> tuple[dict[str, Tensor], dict]:
     """Integers, scales and zero points of the quantized layers, the other tensors as they are."""
-    tensors = {}
+    tensors, packed = {}, set()
     with _eager_quantization() as (_, Linear):
         for name, module in model.named_modules():
             if isinstance(module, Linear):
@@ -74,17 +74,12 @@ def pack(model: nn.Module) -> tuple[dict[str, Tensor], dict]:
                 tensors[f"{name}.zero_point"] = torch.tensor(weight.q_zero_point())
                 if bias is not None:
                     tensors[f"{name}.bias"] = bias
-        for name, tensor in model.state_dict().items():
-            if isinstance(tensor, Tensor) and name not in tensors and "_packed_params" not in name:
-                tensors[name] = tensor
-    # The quantized layers' own state repeats what was taken out of them above.
-    packed = {name.removesuffix(".scale") for name in tensors if name.endswith(".scale")}
-    extra = ("weight", "bias", "scale", "zero_point")
-    return {
-        name: tensor
-        for name, tensor in tensors.items()
-        if name.rpartition(".")[0] not in packed or name.rpartition(".")[2] in extra
-    }, models.described(model)
+                packed.add(name)
+    own = tuple(f"{name}." for name in packed)  # their state repeats what was taken out above
+    for name, tensor in model.state_dict().items():
+        if isinstance(tensor, Tensor) and not name.startswith(own):
+            tensors[name] = tensor
+    return tensors, models.described(model)
 
 
 def why_not_exported(model: nn.Module) -> str:
@@ -94,7 +89,9 @@ def why_not_exported(model: nn.Module) -> str:
 
 def unpack(tensors: dict[str, Tensor], description: dict) -> nn.Module:
     """The quantized model, its integers packed again for the engine of this machine."""
-    quantized = {name.removesuffix(".scale") for name in tensors if name.endswith(".scale")}
+    integers = {name for name, tensor in tensors.items() if tensor.dtype == torch.int8}
+    quantized = {name.removesuffix(".weight") for name in integers}
+    quantized = {name for name in quantized if f"{name}.scale" in tensors}
     dense = {
         name: tensor for name, tensor in tensors.items() if name.rpartition(".")[0] not in quantized
     }

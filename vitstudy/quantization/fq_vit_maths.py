@@ -10,19 +10,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from vitstudy.quantization.uniform import quantization_range
-
-
-def affine_range(low: Tensor, high: Tensor, bits: int, signed: bool = False) -> tuple[Tensor, ...]:
-    """Scale and zero point of one grid over all channels' ranges, (), ().
-
-    The range is stretched to hold zero. Where it does not, the paper's clip of the zero point
-    leaves every value outside the grid; where it does, nothing changes.
-    """
-    q_min, q_max = quantization_range(bits, signed)
-    low, high = low.min().clamp(max=0), high.max().clamp(min=0)
-    scale = ((high - low) / (q_max - q_min)).clamp(min=torch.finfo(low.dtype).eps)
-    return scale, (q_min - torch.round(low / scale)).clamp(q_min, q_max)
+from vitstudy.quantization.uniform import affine_range, quantization_range
 
 
 def power_of_two_factors(
@@ -128,7 +116,8 @@ def log_int_softmax_exponents(steps: Tensor, scale: Tensor | float) -> Tensor:
     else:  # b bits have 2^b distances at most: looked up
         furthest = int(distance.max()) if distance.numel() else 0
         table = -torch.arange(furthest + 1, device=steps.device).double() * refinement
-        weights = integer_exp(table, scale)[distance.long()]
+        looked_up = integer_exp(table, scale).index_select(0, distance.flatten())
+        weights = looked_up.view(distance.shape)
     quotient = torch.round(weights.sum(-1, keepdim=True) / weights).clamp_(max=2.0**1000)
     # 1.5 * 2^n <= k < 1.5 * 2^(n+1) gives n + 1, and frexp tells it without a logarithm's error
     return torch.frexp(quotient.div_(1.5)).exponent

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from vitstudy.context import Context
+from vitstudy.structure import call_layers
 
 Skipped = list[tuple[str, str]]
 """(name, reason) of every layer that a method could not take."""
@@ -40,18 +41,6 @@ def copy_of_float_model(model: nn.Module) -> nn.Module:
             f"the model is already quantized (by {model.quantized_by}): start from the float model"
         )
     return call_layers(deepcopy(model).eval())
-
-
-def call_layers(model: nn.Module) -> nn.Module:
-    """Let every attention of `model` call its layer `qkv`, in place, and compute the same.
-
-    timm's EVA, BEiT and Swin V2 multiply with `qkv.weight` instead, and so would go past whatever
-    takes that layer's place; `qkv_bias_separate` is timm's own switch for it.
-    """
-    for module in model.modules():
-        if hasattr(module, "qkv_bias_separate"):
-            module.qkv_bias_separate = True
-    return model
 
 
 SCALES = ("scale", "logit_scale", "head_dim")

@@ -15,9 +15,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from vitstudy import finetuning, models
+from vitstudy import finetuning
 from vitstudy.context import Context
 from vitstudy.errors import UserError
+from vitstudy.packing import Codes, pack_model, unpack_model
+from vitstudy.quantization.configs import LSQ
 from vitstudy.quantization.layers import (
     NEVER_CALLED,
     Quantized,
@@ -29,7 +31,6 @@ from vitstudy.quantization.layers import (
     note_skipped,
     replace_layers,
 )
-from vitstudy.quantization.packing import pack_tensors, unpack_tensors
 from vitstudy.quantization.uniform import IDENTITY_BITS, check_bits, quantization_range
 
 # -- the mathematics ------------------------------------------------------------------------------
@@ -345,14 +346,12 @@ def set_step_rate(model: nn.Module, rate: float) -> None:
 
 def pack(model: nn.Module) -> tuple[dict[str, Tensor], dict]:
     """The tensors of a model that `prepare` made, weights packed, and what `unpack` needs."""
-    tensors, widths = dict(model.state_dict()), {}
+    codes = {}
     for name, module in model.named_modules():
         if isinstance(module, _LsqLayer) and module.weight_bits != IDENTITY_BITS:
-            tensors[f"{name}.weight"] = module.codes()
             q_min = quantization_range(module.weight_bits, signed=True)[0]
-            widths[f"{name}.weight"] = (module.weight_bits, q_min)
-    packed, layout = pack_tensors(tensors, widths)
-    return packed, {**models.described(model), "lsq": model.lsq, "packed": layout}
+            codes[f"{name}.weight"] = Codes(module.codes(), module.weight_bits, q_min)
+    return pack_model(model, codes, lsq=model.lsq)
 
 
 def unpack(tensors: dict[str, Tensor], description: dict) -> nn.Module:
@@ -361,19 +360,20 @@ def unpack(tensors: dict[str, Tensor], description: dict) -> nn.Module:
 
     Where the tensors and the description do not make one, `models.load` says so in one line.
     """
-    tensors = unpack_tensors(tensors, description["packed"])
-    for name in description["packed"]:
-        step = tensors[f"{name}_start"] * tensors[f"{name}_ratio"].abs()
-        tensors[name] = tensors[name] * step
-    model, widths = models.skeleton(description), description["lsq"]
+    widths = description["lsq"]
 
-    def convert(name: str, module: nn.Module) -> nn.Module | None:
+    def layer(name: str, module: nn.Module) -> nn.Module | None:
         return _convert(module, *widths[name], name) if name in widths else None
 
-    replace_layers(model, convert)
-    model.load_state_dict(tensors)
-    model.lsq = widths
-    return model.eval()
+    def convert(model: nn.Module) -> None:
+        replace_layers(model, layer)
+        model.lsq = widths
+
+    def restore(model: nn.Module, name: str, tensors: dict[str, Tensor]) -> Tensor:
+        step = tensors[f"{name}_start"] * tensors[f"{name}_ratio"].abs()
+        return tensors[name] * step
+
+    return unpack_model(tensors, description, convert, restore)
 
 
 # -- the rows of the study ------------------------------------------------------------------------
@@ -382,31 +382,31 @@ FIRST_BATCH = 64
 """Calibration images that the steps of activations start from."""
 
 
-def compress(context: Context) -> nn.Module:
+def compress(context: Context[LSQ]) -> nn.Module:
     """Fine-tune the baseline with learned steps; with `steps` 0 it is only rounded, a control.
 
     `step_range` is how far a step can go in the training, as a share of its first value.
     """
-    options = context.options
+    config = context.config
     model, skipped = prepare(
         context.model(),
-        options["weight_bits"],
-        options["activation_bits"],
-        first_last_bits=options["first_last_bits"],
+        config.weight_bits,
+        config.activation_bits,
+        first_last_bits=config.first_last_bits,
         images=calibration_images(context, FIRST_BATCH),
-        start=options["start"],
+        start=config.start,
     )
     for name in model.lsq:
         context.touched(name)
     note_skipped(context, model, skipped)
-    if options["steps"]:
+    if config.steps:
         recipe = finetuning.recipe(context)
-        set_step_rate(model, finetuning.rate_to_travel(options["step_range"], recipe))
+        set_step_rate(model, finetuning.rate_to_travel(config.step_range, recipe))
         context.fit(model, recipe)
     return model.cpu()
 
 
-def analyse(context: Context, model: nn.Module) -> dict[str, np.ndarray]:
+def analyse(context: Context[LSQ], model: nn.Module) -> dict[str, np.ndarray]:
     """Of each quantized layer, in the model's order, what its weights' step has come to; all (L,).
 
     `layers`, the names; `step`, over the step that it started from; `clipped`, the share of the
@@ -417,7 +417,7 @@ def analyse(context: Context, model: nn.Module) -> dict[str, np.ndarray]:
     for name, layer in model.named_modules():
         if name in model.lsq:
             width, weight = layer.weight_bits, dense[name].weight.detach()
-            start = initial_step(weight, width, signed=True, start=context.options["start"])
+            start = initial_step(weight, width, signed=True, start=context.config.start)
             codes = layer.codes()
             outermost = sum(codes == end for end in quantization_range(width, signed=True))
             found["layers"].append(name)

@@ -18,10 +18,11 @@ from torch import Tensor, nn
 
 from vitstudy import models
 from vitstudy.context import Context
+from vitstudy.packing import pack as pack_bits
 from vitstudy.quantization import lsq, onnx_runtime
+from vitstudy.quantization.configs import OnnxFourBits
 from vitstudy.quantization.layers import fold_batch_norm
 from vitstudy.quantization.onnx_runtime import engine
-from vitstudy.quantization.packing import pack as pack_bits
 
 BITS, ZERO_POINT = 4, 8
 DOMAIN = "com.microsoft"  # of ONNX Runtime's own operators
@@ -178,10 +179,10 @@ def _gains(dense: nn.Module) -> dict[str, Tensor]:
 # -- the rows of the study ------------------------------------------------------------------------
 
 
-def compress(context: Context) -> onnx_runtime.OnnxModel:
+def compress(context: Context[OnnxFourBits]) -> onnx_runtime.OnnxModel:
     """Convert the LSQ row's own model; nothing is trained."""
     model = context.model()
-    content = convert(model, context.options["activation_bits"])
+    content = convert(model, context.config.activation_bits)
     reason = "ONNX Runtime has 4-bit kernels for matrix products alone: float32"
     onnx_runtime.note_layers(context, model, list(model.lsq), reason)
     content = onnx_runtime.labelled(content, context.preprocessing)

@@ -33,9 +33,10 @@ from types import ModuleType
 import torch
 from torch import Tensor, nn
 
-from vitstudy import measure
+from vitstudy import measure, structure
 from vitstudy.context import Context
 from vitstudy.errors import UserError
+from vitstudy.quantization.configs import OnnxRuntime
 from vitstudy.quantization.layers import copy_of_float_model, fold_batch_norm
 
 OPSET = 21
@@ -150,11 +151,11 @@ def export(model: nn.Module) -> bytes:
         engine(name)
     given, model = model.description, copy_of_float_model(model)
     fold_batch_norm(model)
-    size, channels = given["architecture"]["image_size"], given["channels"]
+    shape = structure.image_shape(given)
     with quiet():
         program = torch.onnx.export(
             model,
-            (torch.zeros(2, channels, size, size),),  # one image would be taken for a constant
+            (torch.zeros(2, *shape),),  # one image would be taken for a constant
             dynamo=True,
             opset_version=OPSET,
             input_names=["images"],
@@ -390,9 +391,9 @@ def note_layers(context: Context, model: nn.Module, touched: list[str], reason: 
             context.skipped(name or "(model)", type(module).__name__, reason)
 
 
-def compress(context: Context) -> OnnxModel:
+def compress(context: Context[OnnxRuntime]) -> OnnxModel:
     """Export the baseline; with `weight_bits` 8 quantize the file. Nothing is trained."""
-    if context.options["weight_bits"] == 32:
+    if context.config.weight_bits == 32:
         model = context.model("vanilla")
         note_layers(context, model, [], "float32 throughout: the control")
         return run(labelled(export(model), context.preprocessing), model)

@@ -107,9 +107,7 @@ def facts(model: nn.Module, image: Tensor) -> dict:
     """
     return {
         "parameters": measure.count_parameters(model),
-        "macs": measure.count_macs(
-            models.skeleton(model.description), image.shape[-1], image.shape[1]
-        ),
+        "macs": measure.count_macs_of(models.skeleton(model.description), image),
         "engine": {
             "name": "torchao",
             "version": version("torchao"),

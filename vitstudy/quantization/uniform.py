@@ -142,6 +142,18 @@ def choose_params(
     return QuantParams(scale, zero_point.to(torch.int32), bits, signed, axis, group_size)
 
 
+def affine_range(low: Tensor, high: Tensor, bits: int, signed: bool = False) -> tuple[Tensor, ...]:
+    """Scale and zero point of one grid over all channels' ranges, (), ().
+
+    The range is stretched to hold zero. Where it does not, FQ-ViT's clip of the zero point
+    leaves every value outside the grid; where it does, nothing changes.
+    """
+    q_min, q_max = quantization_range(bits, signed)
+    low, high = low.min().clamp(max=0), high.max().clamp(min=0)
+    scale = ((high - low) / (q_max - q_min)).clamp(min=torch.finfo(low.dtype).eps)
+    return scale, (q_min - torch.round(low / scale)).clamp(q_min, q_max)
+
+
 def quantize(x: Tensor, params: QuantParams, name: str = "tensor") -> Tensor:
     """Integers (int32, the shape of x) of a real tensor; at 32 bits x itself.
 

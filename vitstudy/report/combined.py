@@ -75,7 +75,8 @@ def pairs(profile: str, which: int) -> pd.DataFrame:
     """The measured pairs of Table 1's or 2's data set, a row each.
 
     `change` from vanilla in points; `sum_of_parts`, what its parts change alone, added up;
-    `together`, the one less the other, with `low` and `high` of its 95 % interval over the images;
+    `together`, the one less the other, with `low` and `high` of its 95 % interval over the images
+    of the trained models, and `p_holm` after the correction over these pairs;
     `size_share` of vanilla's file in percent, beside the product of the parts' (`size_product`);
     `cpu_ratio` to vanilla's images per second, NaN where it is simulated or not timed.
     """
@@ -105,14 +106,16 @@ def pairs(profile: str, which: int) -> pd.DataFrame:
                 "together": both[0],
                 "low": both[1],
                 "high": both[2],
+                "p_holm": both[3],
                 "size_share": evidence.size_share(dataset, pair.key),
                 "size_product": shares[0] * shares[1] / 100,
                 "cpu_ratio": evidence.cpu_ratio(dataset, pair.key),
             }
         )
     columns = ["first", "second", "key", "accuracy", "change", "sum_of_parts", "together", "low"]
-    columns += ["high", "size_share", "size_product", "cpu_ratio"]
-    return pd.DataFrame(rows, columns=columns).astype({"cpu_ratio": float})
+    columns += ["high", "p_holm", "size_share", "size_product", "cpu_ratio"]
+    frame = pd.DataFrame(rows, columns=columns).astype({"cpu_ratio": float})
+    return frame.assign(p_holm=significance.holm(frame["p_holm"]))
 
 
 def readable(frame: pd.DataFrame) -> pd.DataFrame:
@@ -187,12 +190,13 @@ def findings(frame: pd.DataFrame, everything: pd.DataFrame) -> list[str]:
     """Sentences of what the pairs and the front come to; `pairs` and `field` of one data set."""
     if frame.empty:
         return ["- No pair is measured on this profile yet."]
-    worse, better = frame[frame["high"] < 0], frame[frame["low"] > 0]
+    apart = frame[frame["p_holm"] < significance.LEVEL]
+    worse, better = apart[apart["together"] < 0], apart[apart["together"] > 0]
     best = frame.loc[frame["accuracy"].idxmax()]
     smallest = frame.loc[frame["size_share"].idxmin()]
     lines = [
         f"- Of {len(frame)} pairs, {len(worse)} lose more than the sum of their parts and "
-        f"{len(better)} less, by intervals that leave zero out"
+        f"{len(better)} less, significantly after Holm's correction over them"
         + (": " + _names(pd.concat([worse, better])) if len(worse) + len(better) else "")
         + ".",
         f"- The most accurate is {best['first']}, then {best['second']}: {best['accuracy']:.2f} % "

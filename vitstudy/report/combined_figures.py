@@ -59,8 +59,7 @@ def front(frames: list[pd.DataFrame], titles: list[str]) -> Figure:
         axes.set_ylabel("top-1 accuracy, %")
         _label(axes, best[best["accuracy"] >= least])
     axes.set_xlabel("file, MiB")
-    handles, labels = figure.axes[0].get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside lower center", ncols=4)
+    style.legend(figure.axes[0], "lower", 4)
     return figure
 
 

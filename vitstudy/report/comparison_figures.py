@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import numpy as np
 import pandas as pd
-from matplotlib.colors import TwoSlopeNorm
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
@@ -33,32 +32,20 @@ def differences(pairs: pd.DataFrame) -> Figure:
         raise ValueError("no two rows are measured: there is nothing to draw")
     titles = {method.key: method.title for method in METHODS}
     keys = [key for key in titles if key in {*pairs["first"], *pairs["second"]}]
-    figure = style.figure(height=0.42 * len(keys) + 1.8)
-    axes = figure.subplots()
-    axes.grid(visible=False)
-    places = {key: place for place, key in enumerate(keys)}
-    grid = np.full((len(keys) - 1, len(keys) - 1), np.nan)
-    bound = max(1.0, float(pairs["points"].abs().max()))
-    for pair in pairs.itertuples():
-        row, column = places[pair.first] - 1, places[pair.second]
-        grid[row, column] = pair.points
-        dark = abs(pair.points) > 0.5 * bound
-        axes.text(
-            column,
-            row,
-            f"{_short(pair.points)}{SIGNIFICANT if pair.significant else ''}",
-            ha="center",
-            va="center",
-            fontsize=8 if len(keys) > 8 else 10,
-            color="white" if dark else "black",
-        )
-    drawn = axes.imshow(grid, cmap=DIVERGING, norm=TwoSlopeNorm(0, -bound, bound), aspect="auto")
-    axes.set_yticks(range(len(keys) - 1), [titles[key] for key in keys[1:]])
-    axes.set_xticks(
-        range(len(keys) - 1), [titles[key] for key in keys[:-1]], rotation=35, ha="right"
+    figure, axes = style.axes(height=0.42 * len(keys) + 1.8)
+    marks = pairs["significant"].map({True: SIGNIFICANT, False: ""})
+    shown = pairs.assign(text=pairs["points"].map(_short) + marks)
+    rows, columns = ([titles[key] for key in some] for some in (keys[1:], keys[:-1]))
+    values, texts = (
+        shown.pivot(index="first", columns="second", values=name).loc[keys[1:], keys[:-1]]
+        for name in ("points", "text")
     )
-    axes.spines[:].set_visible(False)
-    figure.colorbar(drawn, ax=axes, label="points", fraction=0.05)
+    bound = max(1.0, float(pairs["points"].abs().max()))
+    look = {"cmap": DIVERGING, "fmt": "", "annot_kws": {"fontsize": 8 if len(keys) > 8 else 10}}
+    ticks = {"xticklabels": columns, "yticklabels": rows}
+    style.heat(axes, values, "points", annot=texts, vmin=-bound, vmax=bound, **ticks, **look)
+    axes.set_xticks(axes.get_xticks(), columns, rotation=35, ha="right")
+    axes.set(xlabel="", ylabel="")
     axes.set_title("accuracy of the row less that of the column, points", loc="left")
     return figure
 
@@ -71,8 +58,7 @@ def _short(points: float) -> str:
 @style.styled
 def verdicts(counts: pd.DataFrame, total: int) -> Figure:
     """How many of `total` claims hold, of `verdicts.counts`, by their tables and as measured."""
-    figure = style.figure(height=2.4)
-    axes = figure.subplots()
+    figure, axes = style.axes(height=2.4)
     sides = [column for column in counts if column != "verdict"]
     left = np.zeros(len(sides))
     for (_, row), colour in zip(counts.iterrows(), VERDICT_COLOURS, strict=True):

@@ -257,7 +257,8 @@ def against_controls(profile: str) -> pd.DataFrame:
     """What each part of distillation adds, as the difference of two rows on the same test images.
 
     Columns `data set`, `what is added`, `model`, `against`, and `points (95 %)`, a Difference over
-    the seeds that both have; pairs that cannot be compared are left out.
+    the seeds that both have, its p corrected over all of them; pairs that cannot be compared are
+    left out.
     """
     rows = [
         (data.spec(name).title, added, methods.get(key).title, methods.get(control).title, found)
@@ -265,6 +266,8 @@ def against_controls(profile: str) -> pd.DataFrame:
         for key, control, added in CONTROLS
         if (found := significance.difference(profile, name, key, control))
     ]
+    tested = significance.corrected(row[-1] for row in rows)
+    rows = [(*row[:-1], found) for row, found in zip(rows, tested, strict=True)]
     columns = ["data set", "what is added", "model", "against", "points (95 %)"]
     return pd.DataFrame(rows, columns=columns)
 
@@ -285,17 +288,20 @@ def conclusions(
             f"{name} {rows.at[k, 'accuracy']:.2f} %" for k, name in named.items() if k in rows.index
         ]
         students = rows[rows.index.isin(STUDENTS) & (rows.index != "vanilla")]
-        apart = students[[found is not None and found.clear for found in students["difference"]]]
+        tested = students[students["difference"].notna()]
+        family = significance.corrected(tested["difference"])
+        apart = tested[[found.significant for found in family]]
         lines.append(
             f"- **{title}.** Test accuracy: {', '.join(said)}. {len(apart)} of {len(students)} "
-            "students of vanilla's size differ from it by an interval that leaves zero out"
+            "students of vanilla's size differ from it significantly, after Holm's correction"
             f"{_listed(apart)}."
         )
     for row in controls.itertuples(index=False):
         found: Difference = row[-1]
-        clear = "leaves zero out" if found.clear else "has zero in it"
+        told = "significant" if found.significant else "not significant"
         lines.append(
-            f"- On {row[0]}, {row[1]} is worth {found} points of {row.model}: the interval {clear}."
+            f"- On {row[0]}, {row[1]} is worth {found} points of {row.model}: {told} after Holm's "
+            "correction."
         )
     for title, frame in softened.items():
         top = frame.set_index("temperature")["top"]

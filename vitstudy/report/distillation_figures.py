@@ -6,7 +6,6 @@ import numpy as np
 import pandas as pd
 import torch
 from matplotlib.figure import Figure
-from matplotlib.ticker import FuncFormatter
 
 from vitstudy import data
 from vitstudy.distillation.soft import soft_targets
@@ -59,7 +58,7 @@ def softness(found: dict[str, pd.DataFrame]) -> Figure:
     for axes in (left, right):
         axes.set_xscale("log", base=2)
         axes.set_xticks([0.5, 1, 2, 4, 8, 16])
-        axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+        axes.xaxis.set_major_formatter("{x:g}")
         axes.set_xlabel("temperature τ")
     left.legend()
     return figure
@@ -68,8 +67,7 @@ def softness(found: dict[str, pd.DataFrame]) -> Figure:
 @style.styled
 def directions(frame: pd.DataFrame, teacher: float) -> Figure:
     """Both divergences of two classes against the student's probability of the first."""
-    figure = style.figure(width=6.4, height=3.2)
-    axes = figure.subplots()
+    figure, axes = style.axes(width=6.4, height=3.2)
     axes.plot(frame["student"], frame["as printed"], label="KL(student ‖ teacher), as printed")
     axes.plot(frame["student"], frame["usual"], "--", label="KL(teacher ‖ student), usual")
     axes.axvline(teacher, color=style.GREY, lw=1, ls=":")

@@ -6,7 +6,6 @@ import math
 
 import numpy as np
 import pandas as pd
-import seaborn
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
@@ -31,8 +30,7 @@ def accuracy(
 
     `intervals` by key, percent; `measured_on` names the data set of the measured points.
     """
-    figure = style.figure(height=5.2)
-    axes = figure.subplots()
+    figure, axes = style.axes(height=5.2)
     rows = range(len(table))
     axes.plot(
         table["accuracy_published"],
@@ -148,17 +146,16 @@ def per_class(accuracies: list[float | None], names: list[str], pairs: bool, tit
     """
     values = 100 * np.array([np.nan if each is None else each for each in accuracies])
     if pairs:
-        figure = style.figure(width=6.4, height=5.0)
-        axes = figure.subplots()
+        figure, axes = style.axes(width=6.4, height=5.0)
         grid = values.reshape(10, 10)
         # The scale begins just below the worst class, or a good model would be all one colour.
         least = 10 * math.floor(min(np.nanmin(values), 90) / 10)
-        options = {"fmt": ".0f", "vmin": least, "vmax": 100, "annot_kws": {"fontsize": 8}}
-        _heat(grid, axes, "accuracy, %", **options)
+        look = {"fmt": ".0f", "square": True, "annot_kws": {"fontsize": 8}}
+        style.heat(axes, grid, "accuracy, %", vmin=least, vmax=100, **look)
+        axes.tick_params(axis="x", rotation=0)
         axes.set(xlabel="right digit", ylabel="left digit")
     elif len(values) <= 20:
-        figure = style.figure(height=3.4)
-        axes = figure.subplots()
+        figure, axes = style.axes(height=3.4)
         bars = axes.bar(names, np.nan_to_num(values), color=style.MEASURED, width=0.7)
         shown = ["no image" if np.isnan(value) else f"{value:.0f}" for value in values]
         axes.bar_label(bars, shown, padding=2, fontsize=9)
@@ -168,35 +165,13 @@ def per_class(accuracies: list[float | None], names: list[str], pairs: bool, tit
         if max(map(len, names)) > 5:
             axes.tick_params(axis="x", rotation=30)
     else:
-        figure = style.figure(height=3.4)
-        axes = figure.subplots()
+        figure, axes = style.axes(height=3.4)
         ordered = np.sort(values[~np.isnan(values)])
         axes.bar(range(len(ordered)), ordered, color=style.MEASURED, width=1, lw=0)
         axes.set(xlabel="classes, hardest first", ylabel="accuracy, %", ylim=(0, 103))
         axes.margins(x=0.01)
     axes.set_title(title)
     return figure
-
-
-def _heat(grid: np.ndarray, axes, label: str, **options) -> None:
-    seaborn.heatmap(
-        grid,
-        ax=axes,
-        cmap=style.HEAT,
-        square=True,
-        annot=True,
-        cbar_kws={"label": label},
-        linewidths=0.5,
-        **options,
-    )
-    axes.tick_params(length=0, rotation=0)
-    _empty_is_grey(axes)
-    axes.collections[0].colorbar.outline.set_visible(False)
-
-
-def _empty_is_grey(axes) -> None:
-    axes.grid(visible=False)
-    axes.set_facecolor("#f0f0f0")
 
 
 @style.styled
@@ -221,26 +196,13 @@ def confusion(labels: np.ndarray, predicted: np.ndarray, names: list[str], title
         diagonal = np.eye(len(classes), dtype=bool)
         wrong = int(counts[~diagonal].sum())
         few = len(classes) <= 20
-        seaborn.heatmap(
-            counts,
-            ax=axes,
-            mask=diagonal | (counts == 0),
-            cmap=style.HEAT,
-            vmin=0,
-            annot=few,
-            fmt="d",
-            square=True,
-            cbar=not few,
-            cbar_kws={} if few else {"label": "images", "shrink": 0.8},
-            xticklabels=classes if few else 10,
-            yticklabels=classes if few else 10,
-            linewidths=0.5 if few else 0,
-        )
+        ticks = dict.fromkeys(("xticklabels", "yticklabels"), classes if few else 10)
+        look = {"annot": few, "fmt": "d", "square": True, "linewidths": 0.5 if few else 0, **ticks}
+        hidden = diagonal | (counts == 0)
+        style.heat(axes, counts, "" if few else "images", mask=hidden, vmin=0, **look)
         axes.collections[0].set_rasterized(not few)  # ten thousand cells as paths are megabytes
-        _empty_is_grey(axes)
         axes.set(xlabel="predicted", ylabel="label")
         axes.set_title(f"{half or title}: {wrong:,} wrong of {len(labels):,}")
-        axes.tick_params(axis="y", rotation=0)
         axes.tick_params(axis="x", rotation=90 if few and max(map(len, classes)) > 2 else 0)
     if len(halves) > 1:
         figure.suptitle(title, fontsize=12)
@@ -294,8 +256,7 @@ def staircase(
         axes.set_xlabel("input $r$")
     left.set_ylabel(r"$\tilde r$ after the round trip")
     right.set_ylabel(r"error $\tilde r - r$")
-    handles, labels = left.get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside lower center", ncols=4)
+    style.legend(left, "lower", 4)
     figure.suptitle(title, fontsize=12)
     return figure
 
@@ -397,8 +358,7 @@ def levels(values: np.ndarray, found: dict[str, np.ndarray], title: str) -> Figu
 def channel_ranges(low: np.ndarray, high: np.ndarray, title: str) -> Figure:
     """Least and greatest value of each channel, widest first, and of all; both (D,)."""
     order = np.argsort(low - high, kind="stable")
-    figure = style.figure(height=3.2)
-    axes = figure.subplots()
+    figure, axes = style.axes(height=3.2)
     axes.axhspan(low.min(), high.max(), color="#f0f0f0", zorder=0, label="one scale for all")
     axes.bar(
         range(len(low)),

@@ -14,12 +14,10 @@ from vitstudy import data, profiles, speed
 from vitstudy.report import tables, transfer
 from vitstudy.report.evidence import Evidence
 from vitstudy.report.readable import markdown
-from vitstudy.report.significance import difference
+from vitstudy.report.significance import GAINS, MARGIN, NO_LOSS, UNTOLD, difference
 
 TAKE, WEIGH, LEAVE = "Take", "Weigh", "Leave out"
 """What to do with a row: its gain is free, or has a price, or another row has it for less."""
-NO_LOSS = 0.5
-"""Points of accuracy by which a row may lie below another and still count as no worse."""
 TEACHER = "teacher"
 ALT = "Accuracy lost on CIFAR-100 against bytes and milliseconds, published values hollow"
 
@@ -52,7 +50,8 @@ class Measured:
     """What one row of the papers costs and gives against vanilla, on both data sets."""
 
     points: tuple[float, float]
-    resolved: tuple[bool, bool]
+    outcomes: tuple[str, str]
+    """What the tests say of them: of `significance.OUTCOMES`."""
     size: float
     """Bytes of the file over vanilla's."""
     speed: float
@@ -67,9 +66,9 @@ def measured(profile: str) -> dict[str, Measured]:
     for choice in CHOICES:
         points = tuple(float(frame.at[choice.key, "difference"]) for frame in frames)
         if not any(map(pd.isna, points)):
-            resolved = tuple(bool(frame.at[choice.key, "significant"]) for frame in frames)
+            outcomes = tuple(frame.at[choice.key, "outcome"] for frame in frames)
             size, ratio = (ratios.at[choice.key, name] for name in ("size_ratio", "cpu_ratio"))
-            rows[choice.key] = Measured(points, resolved, float(size), float(ratio))
+            rows[choice.key] = Measured(points, outcomes, float(size), float(ratio))
     return rows
 
 
@@ -77,22 +76,19 @@ def verb(key: str, rows: dict[str, Measured], *, proven: bool = True) -> str:
     """What to do with the row `key` of `rows`.
 
     Leave it out where another row has a file as small, as many images per second and no accuracy
-    worth naming less; else weigh it where it has a resolved loss, or a gain that is not `proven`
-    over its control; else take it.
+    worth naming less; else weigh it where it loses, where a loss cannot be told from none, or where
+    its gain over its control is not `proven`; else take it.
     """
     row = rows[key]
-    others = (other for name, other in rows.items() if name != key)
-    if any(_dominates(other, row) for other in others):
+    if any(_dominates(other, row) for name, other in rows.items() if name != key):
         return LEAVE
-    loses = any(
-        resolved and points < 0 for points, resolved in zip(row.points, row.resolved, strict=True)
-    )
-    return WEIGH if loses or not proven else TAKE
+    free = all(outcome in (NO_LOSS, GAINS) for outcome in row.outcomes)
+    return TAKE if free and proven else WEIGH
 
 
 def _dominates(one: Measured, other: Measured) -> bool:
     accurate = all(
-        mine >= theirs - NO_LOSS for mine, theirs in zip(one.points, other.points, strict=True)
+        mine >= theirs - MARGIN for mine, theirs in zip(one.points, other.points, strict=True)
     )
     return accurate and one.size < other.size and one.speed > other.speed
 
@@ -109,13 +105,13 @@ def advice(profile: str) -> list[str]:
             if gain is None:
                 over = "of which its control, not measured, would tell the teacher's share"
             else:
-                proven = gain.clear
-                over = f"of which its teacher gives {_points(gain.points, proven)}"
+                proven = gain.significant
+                over = f"of which its teacher gives {gain.points:+.2f}"
+                over += "" if proven else f" ({UNTOLD})"
         told = {
             "file": f"its file is {100 * row.size:.0f} % of vanilla's",
             "speed": f"it classifies {row.speed:.2f} times the images per second on the CPU",
-            "accuracy": "accuracy on CIFAR-100 changes by "
-            + _points(row.points[1], row.resolved[1]),
+            "accuracy": f"accuracy on CIFAR-100 {_change(row)}",
             "control": over,
         }
         action = verb(choice.key, rows, proven=proven)
@@ -127,8 +123,12 @@ def advice(profile: str) -> list[str]:
     return said
 
 
-def _points(value: float, resolved: bool) -> str:
-    return f"{value:+.2f} points" + ("" if resolved else " (not resolved)")
+def _change(row: Measured) -> str:
+    """What becomes of the accuracy on the second data set, in words."""
+    if row.outcomes[1] == NO_LOSS:
+        return "falls by less than half a point"  # MARGIN
+    untold = f" ({UNTOLD})" if row.outcomes[1] == UNTOLD else ""
+    return f"changes by {row.points[1]:+.2f} points{untold}"
 
 
 def setting(profile: str) -> str:
@@ -220,8 +220,7 @@ def render(profile: str, figure: str) -> str:
         "",
         f"Against vanilla, measured on `{profile}`; in brackets, what the papers print. File and "
         "images per second (CPU, batch 64) are those of CIFAR-100. A star marks a difference that "
-        "a paired test on the same images resolves, after Holm's correction; each difference links "
-        "to its record. LSQ's integers are simulated in float, so it has no speed.",
+        "is more than chance, after Holm's correction; each links to its record. LSQ's integers are simulated in float, so it has no speed.",
         "",
         between_scales(),
     ]

@@ -90,12 +90,13 @@ def show(figure: Figure, profile: Profile | str, name: str, alt: str) -> None:
 
     What belongs to no profile names its folder.
     """
-    style.save(figure, profile if isinstance(profile, str) else profile.name, name)
-    _display(figure, alt)
+    path = style.save(figure, profile if isinstance(profile, str) else profile.name, name)
+    _display(figure, alt, path.read_bytes())
 
 
-def _display(figure: Figure, alt: str) -> None:
-    png = base64.b64encode(_of_256_colours(style.render(figure, "png"))).decode()
+def _display(figure: Figure, alt: str, rendered: bytes | None = None) -> None:
+    """Show `figure`, of which the PNG may be at hand already."""
+    png = base64.b64encode(_of_256_colours(rendered or style.render(figure, "png"))).decode()
     width = round(100 * figure.get_figwidth())
     # Shown at half the pixels that it has, so that it is sharp on fine screens.
     display(
@@ -122,27 +123,34 @@ def has_front_end() -> bool:
     return "cellId" in request.get("metadata", {})
 
 
-def slider(draw: Callable[[int], Figure], name: str, low: int, high: int, start: int, alt: str):
-    """Show `draw(start)` under a slider that draws it anew, where somebody is there to move it.
+def knobs(draw: Callable[..., Figure], alt: str, **ranges: tuple) -> None:
+    """Show `draw` of its starting values, under sliders where somebody is there to turn them.
 
-    A widget's state in a file keeps code hosts from showing the file, so papermill, nbval and
-    nbconvert, where nobody is, get the figure alone.
+    `ranges` are by name of `draw`'s arguments (least, greatest, start), whole numbers or floats, a
+    float's with the slider's step as a fourth. A widget's state in a file keeps code hosts from
+    showing the file, so papermill, nbval and nbconvert, where nobody is, get the figure alone.
     """
     if not has_front_end():
-        _display(draw(start), alt)
+        _display(draw(**{name: given[2] for name, given in ranges.items()}), alt)
         return
     import ipywidgets
 
-    bar = ipywidgets.IntSlider(start, low, high, description=name, continuous_update=False)
-    drawn = ipywidgets.interactive_output(lambda value: _display(draw(value), alt), {"value": bar})
-    display(ipywidgets.VBox([bar, drawn]))
+    bars = {}
+    for name, (low, high, start, *step) in ranges.items():
+        kind = ipywidgets.FloatSlider if step else ipywidgets.IntSlider
+        look = {"step": step[0], "readout_format": ".4~g"} if step else {}
+        bars[name] = kind(
+            start, min=low, max=high, description=name, continuous_update=False, **look
+        )
+    drawn = ipywidgets.interactive_output(lambda **values: _display(draw(**values), alt), bars)
+    display(ipywidgets.VBox([*bars.values(), drawn]))
 
 
 def fields(show: Callable[..., None], shares: dict[str, float], numbers: dict[str, float]) -> None:
     """Call `show` with every value by name, and again when a reader changes one.
 
     `shares` get a slider from 0 to 1, `numbers` a field to type into. Where nobody is there to
-    change them, as in `slider`, the values given are shown alone.
+    change them, as in `knobs`, the values given are shown alone.
     """
     if not has_front_end():
         show(**shares, **numbers)

@@ -416,12 +416,18 @@ def _on_accuracy(frame: pd.DataFrame) -> list[str]:
     return told
 
 
+def attention_name(attention: str, landmarks: str = "m = ") -> str:
+    """What a reader is told of an attention of `attention.scaling` but softmax's own."""
+    number = attention.removeprefix("nystrom-m")
+    return methods.get(attention).title if number == attention else landmarks + number
+
+
 def _on_time(frame: pd.DataFrame) -> list[str]:
     told, most = [], int(frame["tokens"].max())
     for row in crossings(frame).itertuples():
         times = [row[2], row[3]]
         words = ["never" if math.isnan(n) else f"from {n:.0f} tokens on" for n in times]
-        name = row.attention.replace("nystrom-m", "m = ")
+        name = attention_name(row.attention)
         told.append(
             f"{name} is faster than softmax written out {words[0]} and than the fused kernel "
             f"{words[1]}"

@@ -20,7 +20,7 @@ def _grid(figure: Figure, rows: int, columns: int, **shared) -> np.ndarray:
 def _plain(axis, ticks) -> None:
     """Those ticks on a logarithmic axis, as plain numbers."""
     axis.set_ticks(list(ticks))
-    axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    axis.set_major_formatter("{x:g}")
     axis.set_minor_formatter(NullFormatter())
 
 
@@ -47,8 +47,7 @@ def spectra(found: dict[str, dict]) -> Figure:
         axes.set_ylim(1e-6, 1.5)
         axes.set(title=title, xlabel="singular value, in order")
     grid[0].set_ylabel("over the largest")
-    handles, labels = grid[0].get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside lower center", ncols=3)
+    style.legend(grid[0], "lower", 3)
     return figure
 
 
@@ -91,7 +90,7 @@ def errors(frame: pd.DataFrame, layers: list[int]) -> Figure:
             here = frame[(frame["data set"] == title) & (frame["layer"] == layer)]
             for place, (label, part) in enumerate(here.groupby("inverse", sort=False)):
                 some = part[part["error"] > 1e-5]  # at m = n there is none, which no log axis shows
-                look = MARKERS[place] + LINES[place % len(LINES)]
+                look = MARKERS[place % len(MARKERS)] + LINES[place % len(LINES)]
                 colour = style.GREY if label == nystrom.BEST else style.PALETTE[place]
                 axes.plot(
                     some["landmarks"], 100 * some["error"], look, ms=3.5, color=colour, label=label
@@ -107,8 +106,7 @@ def errors(frame: pd.DataFrame, layers: list[int]) -> Figure:
         row[0].set_ylabel("error, % of ‖S‖")
     for axes in grid[-1]:
         axes.set_xlabel("landmarks $m$")
-    handles, labels = grid[0, 0].get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside lower center", ncols=2)
+    style.legend(grid[0, 0], "lower", 2)
     return figure
 
 
@@ -129,8 +127,7 @@ def residuals(found: dict[str, dict], iterations: int) -> Figure:
         axes.set_yscale("log")
         axes.set(title=title, xlabel="iterations")
     grid[0].set_ylabel("‖AZA − A‖ / ‖A‖; band: layers")
-    handles, labels = grid[0].get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside lower center", ncols=4)
+    style.legend(grid[0], "lower", 4)
     return figure
 
 
@@ -172,8 +169,7 @@ def accuracy(frame: pd.DataFrame) -> Figure:
         )
         axes.yaxis.set_minor_formatter(NullFormatter())
     grid[0].set_ylabel("accuracy against vanilla, points\n(linear between -2 and +2)")
-    handles, labels = grid[0].get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside lower center", ncols=3)
+    style.legend(grid[0], "lower", 3)
     return figure
 
 
@@ -190,10 +186,10 @@ def scaling(frame: pd.DataFrame, marks: list[int]) -> Figure:
             axes.plot(
                 part["tokens"],
                 part[column],
-                MARKERS[place] + LINES[place % len(LINES)],
+                MARKERS[place % len(MARKERS)] + LINES[place % len(LINES)],
                 ms=4,
-                color=style.PALETTE[place],
-                label=NAMES.get(name, name.replace("nystrom-m", "landmarks: ")),
+                color=style.PALETTE[place % len(style.PALETTE)],
+                label=NAMES.get(name) or nystrom.attention_name(name, "landmarks: "),
             )
         for mark in marks:
             axes.axvline(mark, color=style.GREY, lw=0.8, zorder=0)
@@ -202,8 +198,7 @@ def scaling(frame: pd.DataFrame, marks: list[int]) -> Figure:
         axes.set(xlabel="tokens $n$", ylabel=label)
         _plain(axes.xaxis, [n for n in sorted(set(frame["tokens"])) if n & (n - 1) == 0])
         axes.tick_params(axis="x", labelsize=9)
-    handles, labels = left.get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside lower center", ncols=3)
+    style.legend(left, "lower", 3)
     return figure
 
 

@@ -7,7 +7,6 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import FancyArrowPatch, FancyBboxPatch
-from matplotlib.ticker import FuncFormatter
 
 from vitstudy.pruning.slim import KINDS, Shape
 from vitstudy.report import pruning, style
@@ -133,8 +132,7 @@ def importance(found: pd.DataFrame, bins: int = 40) -> Figure:
         _histogram(axes, found[found["row"] == row], datasets, row, near, bins)
     for axes in grid[len(panels) :]:
         axes.set_visible(False)
-    handles, labels = grid[0].get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside upper center", ncols=len(labels))
+    style.legend(grid[0], "upper", 3)
     return figure
 
 
@@ -169,7 +167,7 @@ def _histogram(
     axes.set_title(_titles(row) + (", closer" if near else ""), fontsize=11)
     axes.set_xlabel("score" + ("; the lowest 0.5 % at the left end" if logarithmic else ""))
     axes.set_ylabel("parameters")
-    axes.yaxis.set_major_formatter(FuncFormatter(lambda count, _: f"{count:,.0f}"))
+    axes.yaxis.set_major_formatter("{x:,.0f}")
     if near:
         axes.ticklabel_format(axis="x", useOffset=False)
         axes.locator_params(axis="x", nbins=5)
@@ -188,8 +186,7 @@ def _titles(row: str) -> str:
 
 def _nothing() -> Figure:
     """What stands where a profile holds no row that could be drawn."""
-    figure = style.figure(height=1.2)
-    axes = figure.subplots()
+    figure, axes = style.axes(height=1.2)
     axes.set_axis_off()
     axes.text(0.5, 0.5, "not measured on this profile", ha="center", va="center")
     return figure
@@ -229,23 +226,17 @@ def accuracy(found: pd.DataFrame, unpruned: dict[str, float]) -> Figure:
         axes.set_title(pruning.title(dataset), fontsize=11)
         axes.grid(axis="x", visible=False)
     grid[0].set_ylabel("accuracy, %: hollow before,\nfilled after fine-tuning")
-    handles, labels = grid[0].get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside upper center", ncols=4)
+    style.legend(grid[0], "upper", 4)
     return figure
 
 
 @style.styled
 def what_goes(gone: np.ndarray, title: str) -> Figure:
     """Share of the dimensions that go, percent, by block and kind: (depth, kinds) of 0..1."""
-    figure = style.figure(height=1.4 + 0.45 * len(gone))
-    axes = figure.subplots()
-    axes.imshow(100 * gone, cmap=style.HEAT, vmin=0, vmax=100, aspect="auto")
-    for block, kinds in enumerate(gone):
-        for kind, share in enumerate(kinds):
-            colour = "white" if share < 0.6 else "black"
-            axes.text(kind, block, f"{100 * share:.0f} %", ha="center", va="center", color=colour)
-    axes.set_xticks(range(len(KINDS)), [pruning.KIND_NAMES[kind] for kind in KINDS])
-    axes.set_yticks(range(len(gone)), [f"block {block}" for block in range(len(gone))])
+    figure, axes = style.axes(height=1.4 + 0.45 * len(gone))
+    kinds = [pruning.KIND_NAMES[kind] for kind in KINDS]
+    blocks = [f"block {block}" for block in range(len(gone))]
+    shares = pd.DataFrame(gone, index=blocks, columns=kinds)
+    style.heat(axes, shares, "", fmt=".0%", vmin=0, vmax=1)
     axes.set_title(title, fontsize=11)
-    axes.grid(visible=False)
     return figure

@@ -17,7 +17,7 @@ from vitstudy.quantization import figure1, fq_vit, uniform
 from vitstudy.report import tables
 from vitstudy.report.evidence import Evidence
 from vitstudy.report.readable import interval, table
-from vitstudy.report.significance import difference
+from vitstudy.report.significance import LEVEL, difference, holm
 from vitstudy.study import Cell
 
 TABLES_OF_FOUR = (
@@ -41,8 +41,8 @@ def remedies(profile: str) -> pd.DataFrame:
 
     `accuracy`, its interval (`low`, `high`) and `baseline` in percent, means over the seeds that
     are done; `flips` against the baseline, of the first; `gain` over min/max in points, with the
-    95 % interval of the paired difference (`gain_low`, `gain_high`; NaN for min/max itself and
-    where min/max is absent). On validation, first seed: `agreement` with the baseline in percent
+    95 % interval of the paired difference (`gain_low`, `gain_high`) and its p after Holm's
+    correction over all rows (`gain_p`; NaN for min/max itself and where min/max is absent). On validation, first seed: `agreement` with the baseline in percent
     and `sqnr` of the logits in dB. Rows without a record are left out (`missing` names them).
     Raises UserError, with the command to run, where there is none at all.
     """
@@ -54,7 +54,10 @@ def remedies(profile: str) -> pd.DataFrame:
                     rows.append({"bits": widths(key), "setting": setting, **row})
     if not rows:
         raise evidence.absent("record of FQ-ViT", "fq-vit", "fq-vit-*", them="them")
-    return pd.DataFrame(rows)
+    frame = pd.DataFrame(rows)
+    tested = frame["gain_p"].notna()
+    frame.loc[tested, "gain_p"] = holm(frame.loc[tested, "gain_p"])
+    return frame
 
 
 def missing(profile: str) -> list[str]:
@@ -83,10 +86,11 @@ def _row(evidence: Evidence, dataset: str, key: str, plain: str) -> dict | None:
         "high": 100 * np.mean([record.accuracy_high for record in done.values()]),
         "baseline": 100 * np.mean(before),
         "flips": next(iter(done.values())).flips,
-        **dict.fromkeys(("gain", "gain_low", "gain_high"), np.nan),
+        **dict.fromkeys(("gain", "gain_low", "gain_high", "gain_p"), np.nan),
     }
     if key != plain and (gain := difference(evidence.profile, dataset, key, plain)):
         row |= {"gain": gain.points, "gain_low": gain.low, "gain_high": gain.high}
+        row["gain_p"] = gain.p_value
     found = evidence.analysis(dataset, key)
     row["agreement"] = 100 * float(found["agreement"]) if found else np.nan
     row["sqnr"] = float(found["logit_sqnr"]) if found else np.nan
@@ -173,13 +177,13 @@ def findings(
         rows = {row.setting: row for row in part.itertuples()}
         plain, both = rows.get("min/max"), rows.get("both")
         if plain and both:
-            certain = "above" if both.gain_low > 0 else "below" if both.gain_high < 0 else "around"
+            certain = "significant" if both.gain_p < LEVEL else "not significant"
             said.append(
                 f"{data.spec(dataset).title}, {bits}: min/max changes the accuracy by "
                 f"{plain.accuracy - plain.baseline:+.2f} points, both remedies by "
-                f"{both.accuracy - both.baseline:+.2f}. Their gain of {both.gain:+.2f} points has "
-                f"an interval that lies {certain} zero ({both.gain_low:+.2f} to "
-                f"{both.gain_high:+.2f})."
+                f"{both.accuracy - both.baseline:+.2f}. Their gain of "
+                f"{interval(both.gain, both.gain_low, both.gain_high)} points is {certain} after "
+                "Holm's correction."
             )
         alone = [rows.get(name) for name in SETTINGS[1:3]]
         if plain and all(alone):

@@ -37,13 +37,7 @@ def remedies(frame: pd.DataFrame) -> Figure:
         left.set_title(data.spec(dataset).title, loc="left")
     panels[-1, 0].set_xlabel("top-1 accuracy on test, %, 95 % interval")
     panels[-1, 1].set_xlabel("SQNR of the logits\non validation, dB")
-    shown = [axes.get_legend_handles_labels() for axes in panels[0]]
-    figure.legend(
-        [each for handles, _ in shown for each in handles],
-        [each for _, labels in shown for each in labels],
-        loc="outside upper center",
-        ncols=3,
-    )
+    style.legend(panels[0], "upper", 3)
     return figure
 
 
@@ -74,7 +68,7 @@ def calibration(draws: pd.DataFrame) -> Figure:
         other.sharey(panels[0, 0])
     panels[0, 0].set_ylabel("accuracy on validation,\npoints from the float model")
     panels[1, 0].set_ylabel("SQNR of the logits, dB")
-    figure.legend(*panels[0, 0].get_legend_handles_labels(), loc="outside upper center", ncols=3)
+    style.legend(panels[0, 0], "upper", 3)
     return figure
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import numpy as np
 import pandas as pd
-import seaborn
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
@@ -52,30 +51,17 @@ def steps(frame: pd.DataFrame, titles: list[str]) -> Figure:
     lower.set_ylim(bottom=0)
     names = frame.drop_duplicates("depth").sort_values("depth")["layers"]
     lower.set_xticks(range(len(names)), names, rotation=90, fontsize=8)
-    figure.legend(*upper.get_legend_handles_labels(), loc="outside upper center", ncols=2)
+    style.legend(upper, "upper", 2)
     return figure
 
 
 @style.styled
 def learned_bits(shares: pd.DataFrame, title: str) -> Figure:
     """How many of each tensor's groups learned which width; `qat.learned_bits`' percent."""
-    figure = style.figure(width=6.8, height=1.5 + 0.26 * len(shares))
-    axes = figure.subplots()
-    seaborn.heatmap(
-        shares,
-        ax=axes,
-        cmap=style.HEAT,
-        vmin=0,
-        vmax=100,
-        annot=len(shares) <= 20,
-        fmt=".0f",
-        annot_kws={"fontsize": 8},
-        cbar_kws={"label": "groups of the tensor, %"},
-        linewidths=0.5,
-    )
-    axes.grid(visible=False)
-    axes.tick_params(length=0, axis="y", rotation=0, labelsize=9)
-    axes.collections[0].colorbar.outline.set_visible(False)
+    figure, axes = style.axes(width=6.8, height=1.5 + 0.26 * len(shares))
+    look = {"annot": len(shares) <= 20, "fmt": ".0f", "annot_kws": {"fontsize": 8}}
+    style.heat(axes, shares, "groups of the tensor, %", vmin=0, vmax=100, **look)
+    axes.tick_params(axis="y", labelsize=9)
     axes.set(xlabel="bits", ylabel="", title=title)
     return figure
 
@@ -118,6 +104,5 @@ def sweep(frames: list[pd.DataFrame], published: list[pd.DataFrame], titles: lis
         right.set_xlim(60, 0.4)
     grid[-1, 0].set_xlabel("bits of a weight (mean where they are learned)")
     grid[-1, 1].set_xlabel("file, share of vanilla's")
-    handles, labels = grid[0, 1].get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside lower center", ncols=2)
+    style.legend(grid[0, 1], "lower", 2)
     return figure

@@ -104,7 +104,7 @@ def findings_page(summary: dict) -> str:
         *(f"- {line}" for line in transfer.lines(losses)),
         "",
         "The rows with a difference from vanilla that is resolved at some scale, in points, with "
-        f"95 % intervals over test images; {tables.SIGNIFICANT} where it is resolved:",
+        f"95 % intervals; {tables.SIGNIFICANT} where it is resolved:",
         "",
         *markdown(resolved, resolved.itertuples(index=False), ("Data", "Model", "Transfers")),
     ]

@@ -98,8 +98,7 @@ def intervals(frame: pd.DataFrame) -> Figure:
     """τ of every pair of scales that has one, of `scales.pairs`, with both its intervals."""
     frame = frame.dropna(subset="tau")
     names = list(dict.fromkeys(zip(frame["first"], frame["second"], strict=True)))
-    figure = style.figure(height=1.7 + 0.52 * len(names))
-    axes = figure.subplots()
+    figure, axes = style.axes(height=1.7 + 0.52 * len(names))
     for row in frame.itertuples():
         marker, colour = TABLE_LOOKS[row.table]
         place = names.index((row.first, row.second)) + (-0.15 if row.table == 1 else 0.15)

@@ -27,8 +27,8 @@ log = logging.getLogger(__name__)
 
 EVIDENCE = ("cifar-cpu", "cifar", "cifar224", "paper")
 """Profiles whose committed results the site shows, where there are any; the first leads."""
-PAGES = ("findings", "reproducing", "guide")
-"""The pages of `docs` that the README leads to."""
+APART = ("index", "run", "findings")
+"""The pages of `docs` that have a place of their own in the site."""
 FOLD = "fold"
 """The tag of a notebook's cells that set up, check or plot: their code is folded."""
 FAMILIES = ("attention", "quantization", "pruning", "distillation")
@@ -63,9 +63,8 @@ def build(profile: str, every_tier: bool = False) -> Path:
                 raise UserError(f"{executed} is absent: run ./run_all.sh {profile} first")
             notebook = json.loads(executed.read_text(encoding="utf-8"))
             files.write_json(source / "notebooks" / executed.name, folded(notebook))
-        for each in PAGES:
-            page = source / f"{each}.md"
-            files.write(page, _linked(page.read_text(encoding="utf-8"), "docs", each))
+        for page in source.glob("*.md"):
+            files.write(page, _linked(page.read_text(encoding="utf-8"), "docs", page.stem))
         for each, text in api().items():
             files.write(source / f"{each}.md", text)
         told = evidence()
@@ -121,7 +120,8 @@ def _front(
         ]
     else:
         parts += [f"## The profile `{profile}`", _toctree(f"The profile {profile}", run)]
-    parts.append(_toctree("How to", [f"/{each}" for each in PAGES if each != "findings"]))
+    pages = sorted(path.stem for path in source.glob("*.md") if path.stem not in APART)
+    parts.append(_toctree("How to", [f"/{each}" for each in pages]))
     parts.append(_toctree("The code", [f"/{each}" for each in api()]))
     return "\n\n".join(part for part in parts if part) + "\n"
 

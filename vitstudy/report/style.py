@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from collections.abc import Sequence
 from pathlib import Path
 
 import matplotlib
@@ -58,6 +59,34 @@ def apply() -> None:
 def figure(width: float = WIDTH, height: float = 4.0) -> Figure:
     """An empty figure, inches; pyplot does not know it, so nothing shows or keeps it twice."""
     return Figure(figsize=(width, height), layout="constrained")
+
+
+def axes(width: float = WIDTH, height: float = 4.0) -> tuple[Figure, Axes]:
+    """A figure, inches, with one pair of axes."""
+    drawn = figure(width, height)
+    return drawn, drawn.subplots()
+
+
+def legend(axes: Axes | Sequence[Axes], side: str, columns: int) -> None:
+    """A legend of what `axes`, one or several, hold, at the figure's `upper` or `lower` side."""
+    several = [axes] if isinstance(axes, Axes) else list(axes)
+    entries = [each.get_legend_handles_labels() for each in several]
+    handles, labels = (
+        [item for part in parts for item in part] for parts in zip(*entries, strict=True)
+    )
+    several[0].figure.legend(handles, labels, loc=f"outside {side} center", ncols=columns)
+
+
+def heat(axes: Axes, values, label: str, **options) -> None:
+    """A matrix as colours in `axes`, NaN grey, with the scale's `label` unless it is empty."""
+    options = {"cmap": HEAT, "annot": True, "linewidths": 0.5, "cbar": bool(label)} | options
+    seaborn.heatmap(values, ax=axes, cbar_kws={"label": label} if label else {}, **options)
+    axes.grid(visible=False)
+    axes.set_facecolor("#f0f0f0")
+    axes.tick_params(length=0)
+    axes.tick_params(axis="y", rotation=0)
+    if label:
+        axes.collections[0].colorbar.outline.set_visible(False)
 
 
 def intervals(axes: Axes, values, places, low, high, **look) -> None:

@@ -9,7 +9,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
-from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
+from matplotlib.ticker import FixedLocator, NullLocator
 from matplotlib.transforms import Bbox
 
 from vitstudy.report import labels, style
@@ -32,8 +32,7 @@ def bubbles(
     `models` as `survey.models.classification`, those without an EER left out by the caller; `best`
     is drawn orange; `reference` are the grey bubbles of the legend, value and label.
     """
-    figure = style.figure(height=6.6)
-    axes = figure.subplots()
+    figure, axes = style.axes(height=6.6)
     scale = _scale(models[area], [value for value, _ in reference])
     chosen = (models["model"] == best).to_numpy()
     order = _order(models[area], np.flatnonzero(chosen))
@@ -71,8 +70,7 @@ def many_bubbles(
     `named` are the positions of the survey's best trade-offs, orange; they and the front have
     labels. The y axis is logarithmic in 100 - Top-1, so that the top is not squeezed.
     """
-    figure = style.figure(height=7.0)
-    axes = figure.subplots()
+    figure, axes = style.axes(height=7.0)
     axes.set_yscale("function", functions=(_from_top1, _to_top1))
     scale = _scale(models[area], [value for value, _ in reference]) / 2.2
     names = list(dict.fromkeys(models[groups]))
@@ -87,7 +85,7 @@ def many_bubbles(
     axes.set_ylim(100 - 1.25 * error.max(), 100 - 0.84 * error.min())
     axes.yaxis.set_major_locator(FixedLocator([20, 40, 50, 60, 70, 75, 80, 82, 84, 86]))
     axes.yaxis.set_minor_locator(NullLocator())
-    axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    axes.yaxis.set_major_formatter("{x:g}")
     handles = [
         Line2D([], [], ls="", marker="o", ms=7, color=palette[each], label=name)
         for each, name in enumerate(names)
@@ -165,7 +163,7 @@ def _axes(axes: Axes, cost: pd.Series, title: str) -> None:
     low, high = axes.get_xlim()
     axes.xaxis.set_major_locator(FixedLocator([each for each in TICKS if low < each < high]))
     axes.xaxis.set_minor_locator(NullLocator())
-    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    axes.xaxis.set_major_formatter("{x:g}")
     axes.set_xlabel(title)
     axes.set_ylabel("Top-1 on ImageNet-1K, %")
 

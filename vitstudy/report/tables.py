@@ -31,6 +31,9 @@ SIGNIFICANCE = {
     "p_holm": "p_holm",
     "significant": "significant",
     "test": "test",
+    "p_equivalent": "p_equivalent",
+    "outcome": "outcome",
+    "covers": "covers",
 }
 """What `compared` adds, by the column of `significance.differences` that it comes from."""
 SIGNIFICANT = "*"
@@ -43,6 +46,7 @@ HEADINGS = {
     "accuracy_published": ("Accuracy published, %", "Accuracy, %", "published"),
     "accuracy": ("Accuracy, %", "Accuracy, %", "measured"),
     "difference": ("Against vanilla, points", "Accuracy, %", "against vanilla"),
+    "outcome": ("Outcome", "Accuracy, %", "outcome"),
     "gpu_speed_published": ("GPU published, it/s", "GPU, it/s", "published"),
     "gpu_speed": ("GPU, it/s", "GPU, it/s", "measured"),
     "cpu_speed_published": ("CPU published, it/s", "CPU, it/s", "published"),
@@ -69,6 +73,8 @@ FORMATS = {
     "difference_high": "{:+.2f}".format,
     "p_value": "{:.3g}".format,
     "p_holm": "{:.3g}".format,
+    "p_equivalent": "{:.3g}".format,
+    "p_equivalent_holm": "{:.3g}".format,
     "size_published": "{:.0f}".format,
     "size_mib": significant,
 }
@@ -156,6 +162,7 @@ def readable_beneath(profile: str, which: int) -> pd.DataFrame:
             "Model": text["model"],
             "Accuracy, %": text["accuracy"],
             "Against its row, points": text["difference"],
+            "Outcome": text["outcome"],
             "Size, MiB": text["size_mib"],
             "CPU ratio to vanilla": text["cpu_ratio"],
             "Bits (weights / activations)": [
@@ -359,10 +366,14 @@ def significance_caption(profile: str, which: int) -> str:
     """What the mark of a significant difference means in this table, and how it was found."""
     found = significance.against_vanilla(profile, Evidence(profile).dataset(which))
     tests = ", ".join(dict.fromkeys(found["test"])) or "none made"
+    covers = "; ".join(dict.fromkeys(found["covers"])) or "nothing yet"
     return (
         f"{SIGNIFICANT}: accuracy differs from that of the row it is held against with p < "
         f"{significance.LEVEL:g} after Holm's correction over the table (paired on the same "
-        f"images; {tests})."
+        f"images; {tests}). Outcome: {significance.NO_LOSS} is equivalence by two one-sided tests, "
+        f"each with p < {significance.LEVEL:g} of its own; else {significance.LOSES} or "
+        f"{significance.GAINS} where the difference is marked, and {significance.UNTOLD} where "
+        f"neither test says so. Intervals cover: {covers}."
     )
 
 
@@ -404,7 +415,7 @@ def _linked(evidence: Evidence, dataset: str, rows, shown: pd.DataFrame) -> list
         if accuracy := shown.at[position, "Accuracy, %"]:
             place = record_place(evidence, dataset, method.key)
             shown.at[position, "Accuracy, %"] = f"[{accuracy}](../{place})"
-    words = ("Beneath", "Model", "Method", "Note")
+    words = ("Beneath", "Model", "Method", "Outcome", "Note")
     shown, notes = notes_below(shown)
     return [*markdown(shown, shown.itertuples(index=False), words), "", notes]
 

@@ -27,13 +27,13 @@ COLUMNS = ["table", "scale", "key", "model", "points", "low", "high", "resolved"
 
 @dataclass(frozen=True)
 class Loss:
-    """Accuracy less vanilla's, in points, with its 95 % interval over test images."""
+    """Accuracy less vanilla's, in points, with its 95 % interval."""
 
     points: float
     low: float
     high: float
     resolved: bool
-    """Whether it differs from 0 by a paired test, after Holm's correction over its table."""
+    """Whether it is more than chance, after Holm's correction over its table."""
 
     def __str__(self) -> str:
         return f"{self.points:+.2f}{SIGNIFICANT if self.resolved else ''}"

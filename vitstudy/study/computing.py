@@ -185,7 +185,7 @@ def _write_failed(cell: Cell, parents: dict[str, str], error: str) -> Record:
 
 def _compute(cell: Cell, parents: dict[str, str]) -> Record:
     """Make the artifact, measure it as reloaded, and write what was found; the record last."""
-    from vitstudy import measure, models, training
+    from vitstudy import making, measure, training
     from vitstudy.context import Context
 
     started, counters = time.monotonic(), measure.energy_counters()
@@ -195,7 +195,7 @@ def _compute(cell: Cell, parents: dict[str, str]) -> Record:
         data=data.load(cell.dataset, profile.limit),
         seed=cell.seed,
         name=str(cell),
-        options=method.options,
+        config=method.config,
         artifacts={parent.method: parent.artifact_path for parent in cell.parents()},
         checkpoints=cell.checkpoints,
         device=method.device,
@@ -210,11 +210,12 @@ def _compute(cell: Cell, parents: dict[str, str]) -> Record:
         files.forget_partial(cell.record_path)
     _barrier()
     with training.threads(profile.threads):
-        made = module.compress(context)
+        made = making.made(method, context)
         if not _is_main():
             _barrier()
             return read(cell)
-        models.save(made, cell.artifact_path, method.packer, context.preprocessing)
+        model = making.kept(made, method, context, cell.artifact_path)
+        model.requires_grad_(False)  # measured, not trained
         del made
         record.layers_touched, record.layers_skipped = (
             context.layers_touched,
@@ -222,7 +223,6 @@ def _compute(cell: Cell, parents: dict[str, str]) -> Record:
         )
         record.steps, record.images_seen = context.steps, context.images_seen
         record.training_seconds = round(context.training_seconds, 2)
-        model = models.load(cell.artifact_path).requires_grad_(False)  # measured, not trained
         _measure(cell, context, model, record)
         if cell.seed == profile.seeds[0] and hasattr(module, "analyse"):
             files.write(cell.analysis_path, _npz(module.analyse(context, model)))

@@ -30,7 +30,7 @@ PACKAGE = "vitstudy"
 
 GROUND = ("context", "training", "measure", "statistics")
 """The modules that every cell is made and measured with, besides its own method's."""
-RESOLVED = {"profiles", "methods", "record", "cli", "errors", "files", "__init__"}
+RESOLVED = {"profiles", "methods", "configs", "record", "cli", "errors", "files", "__init__"}
 """Modules whose code is left out, as is the folder `study`: the profile's values and the method's
 options enter the fingerprint as they are, so that a new row leaves the others' cells alone."""
 PACKAGES = ("torch", "torchvision", "timm", "accelerate", "numpy", "safetensors", "scikit-learn")

@@ -1,0 +1,11 @@
+"""The papers and programs that more than one entry names."""
+
+ZHU = "Zhu et al., Visual Transformer Pruning, 2021"
+YU = "Yu and Wu, A Unified Pruning Framework for Vision Transformers, 2021"
+LIN = "Lin et al., FQ-ViT, 2021"
+ESSER = "Esser et al., Learned Step Size Quantization, 2019"
+DEFOSSEZ = "Défossez et al., Differentiable Model Compression via Pseudo Quantization Noise, 2021"
+TOUVRON = "Touvron et al., Training Data-Efficient Image Transformers, 2021"
+HINTON = "Hinton et al., Distilling the Knowledge in a Neural Network, 2015"
+XIONG = "Xiong et al., Nyströmformer, 2021"
+ONNX_RUNTIME = "ONNX Runtime's dynamic quantization"
