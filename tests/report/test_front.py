@@ -77,8 +77,8 @@ def test_advice_has_the_measured_numbers_and_says_where_a_difference_is_not_reso
     assert said == [
         "**Take dynamic int8** where nothing may be trained: its file is 50 % of vanilla's, and it "
         "classifies 1.50 times the images per second on the CPU.",
-        "**Weigh LSQ at 4 bits** where the file has to be small: its file is 50 % of vanilla's, and "
-        "accuracy on CIFAR-100 changes by -1.00 points (cannot be told).",
+        "**Weigh LSQ at 4 bits** where the file has to be small: its file is 50 % of vanilla's, "
+        "and accuracy on CIFAR-100 changes by -1.00 points (cannot be told).",
         "**Weigh DeiT tiny** where speed decides: it classifies 1.50 times the images per second "
         "on the CPU, and accuracy on CIFAR-100 changes by -40.00 points.",
     ]

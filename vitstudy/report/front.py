@@ -220,7 +220,8 @@ def render(profile: str, figure: str) -> str:
         "",
         f"Against vanilla, measured on `{profile}`; in brackets, what the papers print. File and "
         "images per second (CPU, batch 64) are those of CIFAR-100. A star marks a difference that "
-        "is more than chance, after Holm's correction; each links to its record. LSQ's integers are simulated in float, so it has no speed.",
+        "is more than chance, after Holm's correction; each links to its record. LSQ's integers "
+        "are simulated in float, so it has no speed.",
         "",
         between_scales(),
     ]

@@ -35,7 +35,17 @@ FAMILIES = ("attention", "quantization", "pruning", "distillation")
 """The packages whose modules, one a paper, have a page of the code together."""
 MODULES = {
     "vitstudy": (
-        *("", ".methods", ".protocol", ".context", ".profiles", ".data", ".models", ".training"),
+        *(
+            "",
+            ".methods",
+            ".methods.method",
+            ".protocol",
+            ".context",
+            ".profiles",
+            ".data",
+            ".models",
+            ".training",
+        ),
         *(".measure", ".record"),
     ),
     "survey": (".eer", ".pareto", ".audit", ".ranking"),
