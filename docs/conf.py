@@ -1,6 +1,7 @@
 """How Sphinx builds the site; `python -m vitstudy site PROFILE` calls it."""
 
 import json
+import os
 import re
 import sys
 from pathlib import Path
@@ -8,7 +9,7 @@ from pathlib import Path
 from docutils import nodes
 from latex2mathml.converter import convert
 
-from vitstudy import __version__
+from vitstudy import __version__, files
 
 sys.modules.setdefault("rfc3987_syntax", None)  # as notebooks.skip_iri_grammars: seconds less
 
@@ -16,7 +17,7 @@ project = "vitstudy"
 author = "The vitstudy authors"
 copyright = "2026, the vitstudy authors"
 release = __version__
-extensions = ["myst_nb", "sphinx.ext.autodoc", "sphinx.ext.viewcode"]
+extensions = ["myst_nb", "sphinx.ext.autodoc", "sphinx.ext.linkcode"]
 exclude_patterns = ["_build", "generated"]
 
 nb_execution_mode = "off"  # the notebooks come executed
@@ -36,7 +37,6 @@ autodoc_default_options = {"members": True, "member-order": "bysource"}
 autodoc_typehints_format = "short"
 add_module_names = False
 default_role = "code"
-viewcode_line_numbers = True
 
 html_theme = "pydata_sphinx_theme"
 html_title = "vitstudy"
@@ -80,7 +80,7 @@ def _write_datatables(app):
         """
 const options = {paging: false, searching: false, info: false, order: [], autoWidth: false};
 document.addEventListener("DOMContentLoaded", async () => {
-  const tables = document.querySelectorAll("table.dataframe, .bd-article table.docutils");
+  const tables = document.querySelectorAll("table.dataframe, .bd-article table.table");
   if (!tables.length) return;
   const url = URL.createObjectURL(new Blob([bundle], {type: "application/javascript"}));
   const {ITable} = await import(url);
@@ -90,6 +90,13 @@ document.addEventListener("DOMContentLoaded", async () => {
 """,
         encoding="utf-8",
     )
+
+
+def linkcode_resolve(domain, info):
+    """The source of a member as it lies in the repository, from a page below `api`."""
+    place = files.SOURCE.joinpath(*info["module"].split(".")[1:])
+    place = place / "__init__.py" if place.is_dir() else place.with_suffix(".py")
+    return os.path.relpath(place, files.root() / "site" / "api").replace(os.sep, "/")
 
 
 def _escape(app, what, name, obj, options, lines):

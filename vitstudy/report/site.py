@@ -34,20 +34,7 @@ FOLD = "fold"
 FAMILIES = ("attention", "quantization", "pruning", "distillation")
 """The packages whose modules, one a paper, have a page of the code together."""
 MODULES = {
-    "vitstudy": (
-        *(
-            "",
-            ".methods",
-            ".methods.method",
-            ".protocol",
-            ".context",
-            ".profiles",
-            ".data",
-            ".models",
-            ".training",
-        ),
-        *(".measure", ".record"),
-    ),
+    "vitstudy": ("", ".methods", ".methods.method", ".protocol", ".context", ".models", ".measure"),
     "survey": (".eer", ".pareto", ".audit", ".ranking"),
 }
 """The other pages of the code, and what stands on them: what a reader of a method needs."""
