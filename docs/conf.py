@@ -1,13 +1,15 @@
 """How Sphinx builds the site; `python -m vitstudy site PROFILE` calls it."""
 
 import json
+import os
+import re
 import sys
 from pathlib import Path
 
 from docutils import nodes
 from latex2mathml.converter import convert
 
-from vitstudy import __version__
+from vitstudy import __version__, files
 
 sys.modules.setdefault("rfc3987_syntax", None)  # as notebooks.skip_iri_grammars: seconds less
 
@@ -15,7 +17,7 @@ project = "vitstudy"
 author = "The vitstudy authors"
 copyright = "2026, the vitstudy authors"
 release = __version__
-extensions = ["myst_nb"]
+extensions = ["myst_nb", "sphinx.ext.autodoc", "sphinx.ext.linkcode"]
 exclude_patterns = ["_build", "generated"]
 
 nb_execution_mode = "off"  # the notebooks come executed
@@ -24,6 +26,17 @@ myst_enable_extensions = ["dollarmath", "amsmath", "colon_fence"]
 # Widgets need a kernel; a figure that needs none stands beside each.
 # The parts that a run makes are included below a page's own title, so they begin at its level.
 suppress_warnings = ["mystnb.unknown_mime_type", "myst.header"]
+
+# The pages of the code need no more than the package's own source: what takes seconds to import
+# stands there by name.
+autodoc_mock_imports = [
+    *("torch", "torchvision", "timm", "accelerate", "torchao", "onnx", "onnxruntime"),
+    *("onnxscript", "sklearn", "safetensors", "matplotlib", "seaborn", "PIL", "pyarrow"),
+]
+autodoc_default_options = {"members": True, "member-order": "bysource"}
+autodoc_typehints_format = "short"
+add_module_names = False
+default_role = "code"
 
 html_theme = "pydata_sphinx_theme"
 html_title = "vitstudy"
@@ -67,7 +80,7 @@ def _write_datatables(app):
         """
 const options = {paging: false, searching: false, info: false, order: [], autoWidth: false};
 document.addEventListener("DOMContentLoaded", async () => {
-  const tables = document.querySelectorAll("table.dataframe");
+  const tables = document.querySelectorAll("table.dataframe, .bd-article table.table");
   if (!tables.length) return;
   const url = URL.createObjectURL(new Blob([bundle], {type: "application/javascript"}));
   const {ITable} = await import(url);
@@ -79,7 +92,26 @@ document.addEventListener("DOMContentLoaded", async () => {
     )
 
 
+def linkcode_resolve(domain, info):
+    """The source of a member as it lies in the repository, from a page below `api`."""
+    place = files.SOURCE.joinpath(*info["module"].split(".")[1:])
+    place = place / "__init__.py" if place.is_dir() else place.with_suffix(".py")
+    return os.path.relpath(place, files.root() / "site" / "api").replace(os.sep, "/")
+
+
+def _escape(app, what, name, obj, options, lines):
+    """Docstrings are plain text with code in backticks; the rest of reStructuredText is no markup.
+
+    A list keeps its bullets.
+    """
+    for at, line in enumerate(lines):
+        parts = line.split("`")
+        parts[::2] = [re.sub(r"([\\*_|])", r"\\\1", part) for part in parts[::2]]
+        lines[at] = "`".join(parts)
+
+
 def setup(app):
+    app.connect("autodoc-process-docstring", _escape)
     app.add_html_math_renderer(
         "mathml",
         (lambda self, node: _math(self, node, False), None),

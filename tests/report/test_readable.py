@@ -27,3 +27,22 @@ def test_a_markdown_table_sets_words_left_and_keeps_its_cells():
 
 def test_an_interval_has_its_signs():
     assert readable.interval(-1.5, -2.25, 0.125) == "-1.50 (-2.25 to +0.12)"
+
+
+def test_a_note_of_several_rows_is_a_letter_whose_meaning_is_told_once():
+    shown, letters = readable.lettered(["x; y", "y", "", "z"], least=2)
+    assert shown == ["a; x", "a", "", "z"] and letters == {"a": "y"}
+    shown, letters = readable.lettered(["x; y", "y"])
+    assert shown == ["a, b", "b"] and letters == {"a": "x", "b": "y"}
+
+
+def test_notes_stand_beneath_a_short_table_and_in_a_long_one_only_those_that_rows_share():
+    short = pd.DataFrame({"Model": ["m"], "Note": ["x; y"]})
+    frame, notes = readable.notes_below(short)
+    assert frame["Note"].tolist() == ["a, b"] and notes == "Notes: a: x; b: y."
+    assert short["Note"].tolist() == ["x; y"]
+    rows = readable.SHORT + 1
+    frame, notes = readable.notes_below(pd.DataFrame({"Note": ["own", *["shared"] * (rows - 1)]}))
+    assert frame["Note"].tolist() == ["own", *["a"] * (rows - 1)] and notes == "Notes: a: shared."
+    frame, notes = readable.notes_below(pd.DataFrame({"A": [1]}))
+    assert list(frame) == ["A"] and notes == ""

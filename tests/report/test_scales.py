@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from vitstudy import files, notebooks, profiles
 from vitstudy.methods import METHODS
-from vitstudy.report import costs, scales, scales_figures, significance, style
+from vitstudy.report import costs, scales, scales_figures, significance, style, transfer
 from vitstudy.study import Cell
 
 KEYS = [method.key for method in METHODS]
@@ -235,7 +235,6 @@ def test_four_rows_have_a_tau_but_no_interval_over_rows_and_no_verdict():
     each = row(frame, "cifar-cpu", "cifar")
     assert each["tau"] == 1 and pd.isna(each["rows_low"])
     assert each["verdict"] == scales.OPEN and "too few rows" in each["note"]
-    assert scales.largest(frame, 1) is None
 
 
 def test_predictions_are_resampled_and_more_images_make_the_interval_narrower(measured):
@@ -293,7 +292,6 @@ def test_without_a_summary_the_digits_are_not_measured(monkeypatch, tmp_path):
     monkeypatch.setattr(scales, "SUMMARY", tmp_path / "summary.json")
     frame = scales.pairs(scales.read())
     assert set(frame["verdict"]) == {scales.NOT_MEASURED}
-    assert "digits none" in scales.conclusion()
     assert len(scales.ranks(scales.read())) == 2 * len(METHODS)
 
 
@@ -304,44 +302,9 @@ def test_ranks_are_shared_by_ties_and_begin_with_the_most_accurate():
     assert set(frame["scale"]) == {"cifar", "print"}
 
 
-# -- what is said ---------------------------------------------------------------------------------
+# -- what is shown --------------------------------------------------------------------------------
 
 SHUFFLED = [78, 90, 79, 89, 80, 88, 81, 87, 82, 86, 83, 85, 84]
-
-
-def test_a_ranking_is_trusted_from_the_smallest_scale_up_that_predicts_the_largest():
-    found = found_with(digits=SHUFFLED, cifar_cpu=DOWN, cifar=DOWN, cifar224=DOWN)
-    frame = scales.pairs(found)
-    assert scales.largest(frame, 1) == "cifar224"
-    assert scales.trusted_from(frame, 1) == "cifar-cpu"
-    first, second = scales.lines(frame)[:2]
-    assert "digits all" in first and "paper none" in first
-    assert "From cifar-cpu up, a ranking can be trusted to be that of cifar224" in second
-    assert f"digits **{row(frame, 'digits', 'cifar224')['verdict']}** it, τ = " in second
-
-
-def test_a_scale_between_that_does_not_predict_breaks_the_trust():
-    found = found_with(digits=DOWN, cifar_cpu=SHUFFLED, cifar=DOWN)
-    frame = scales.pairs(found)
-    assert row(frame, "digits", "cifar")["verdict"] == scales.AGREES
-    assert scales.trusted_from(frame, 2) is None
-    assert "no measured scale below cifar from which up" in scales.lines(frame)[1]
-
-
-def test_where_one_scale_alone_is_measured_nothing_is_said_of_prediction():
-    found = found_with(digits=DOWN, cifar_cpu=DOWN[:3])
-    said = scales.lines(scales.pairs(found))
-    assert "digits all, cifar-cpu 3, cifar none" in said[0]
-    assert "cannot be said yet" in said[1]
-    assert "against the papers' print: digits **predicts** it, τ = 1.00 (" in said[2]
-    assert "cifar-cpu **may or may not predict** it, τ = 1.00 of 3 rows" in said[2]
-
-
-def test_the_conclusion_is_one_paragraph_of_both_tables(home):
-    said = scales.conclusion()
-    assert "\n" not in said
-    assert all(name in said for name in scales.CLASSES.values())
-    assert "print" not in said
 
 
 def test_the_table_is_written_and_read_as_text(home):
@@ -408,5 +371,7 @@ def test_the_notebook_shows_the_numbers_of_the_functions(committed):
         if "data" in output
     ]
     assert scales.readable(frame).to_string(index=False) in shown, AGAIN
-    lines = (*scales.lines(frame), *costs.lines())
+    losses = transfer.losses()
+    assert transfer.readable(losses).to_string(index=False) in shown, AGAIN
+    lines = (*transfer.lines(losses), *costs.lines())
     assert "\n".join(f"- {line}" for line in lines) in shown, AGAIN

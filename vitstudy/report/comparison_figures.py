@@ -5,15 +5,20 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
 
 from vitstudy.methods import METHODS
-from vitstudy.report import style
+from vitstudy.report import labels, style
+from vitstudy.report.figures import FAMILIES
 from vitstudy.report.tables import SIGNIFICANT
 
 DIVERGING = "PuOr_r"
 """Blue-violet below, orange above: kept apart by colour-blind readers, white in the middle."""
 VERDICT_COLOURS = (style.PALETTE[0], style.PALETTE[9], style.PALETTE[3], "#d9d9d9")
 """Holds, partly, does not hold, cannot be checked."""
+COLOURS = (*style.PALETTE[:6], *style.PALETTE[7:])
+"""Of the families of methods; the palette's seventh is too near to its fifth."""
 
 
 @style.styled
@@ -75,29 +80,83 @@ def verdicts(counts: pd.DataFrame, total: int) -> Figure:
     return figure
 
 
-@style.styled
-def overview(frames: list[pd.DataFrame], published: list[pd.Series], titles: list[str]) -> Figure:
-    """For the README: how far each row lies from vanilla, measured and published, a panel a table.
+SHORT = {
+    "dynamic": "int8",
+    "fq-vit": "FQ-ViT",
+    "lsq-w4": "LSQ, 4 bits",
+    "diffq": "DiffQ, ¼ width",
+    "deit-base": "DeiT base",
+    "deit-tiny": "DeiT tiny",
+    "vtp-r0.1": "pruned 0.1",
+    "vtp-r0.2": "pruned 0.2",
+    "nystrom-m24": "Nyström 24",
+    "nystrom-m32": "Nyström 32",
+    "nystrom-m64": "Nyström 64",
+    "deit-base+dynamic": "DeiT base, int8",
+    "teacher": "CNN",
+}
+"""Names that fit beside a point."""
+_AXES = {
+    "size": ("file, share of vanilla's", "MiB, as measured"),
+    "time": ("CPU time an image, share of vanilla's", "ms an image at batch 64, as measured"),
+}
 
-    frames: `tables.compared` of each table; published: the papers' change of accuracy, in points.
+
+@style.styled
+def overview(rows: pd.DataFrame, vanilla: dict[str, float]) -> Figure:
+    """For the first page: accuracy lost against bytes and against milliseconds, a panel each.
+
+    rows: `front.points`; vanilla: its `size` in MiB and its `time` in ms, for the second axes. A
+    thin line leads from what the papers print (hollow) to what was measured (filled). Accuracy is
+    linear within a point of vanilla's and logarithmic beyond.
     """
-    figure = style.figure(width=11, height=6.2)
-    panels = figure.subplots(1, len(frames), sharey=True)
-    for axes, frame, printed, title in zip(panels, frames, published, titles, strict=True):
-        rows, printed = frame.iloc[1:], printed.iloc[1:]  # vanilla is the line at nought
-        places = np.arange(len(rows))
-        axes.axvline(0, color=style.GREY, lw=1)
-        axes.plot(
-            printed, places, "o", mfc="none", ms=8, color=style.PUBLISHED, label="the papers print"
+    figure = style.figure(width=11, height=5.6)
+    panels = figure.subplots(1, 2, sharey=True)
+    families = list(dict.fromkeys(rows["family"]))
+    looks = {name: (FAMILIES[at], COLOURS[at]) for at, name in enumerate(families)}
+    for axes, (name, (label, unit)) in zip(panels, _AXES.items(), strict=True):
+        axes.axhline(0, color=style.GREY, lw=1)
+        axes.axvline(1, color=style.GREY, lw=1)
+        for row in rows.itertuples():
+            marker, colour = looks[row.family]
+            here = getattr(row, name), row.points
+            printed = getattr(row, f"{name}_published"), row.points_published
+            axes.plot(*zip(here, printed, strict=True), color=colour, lw=0.8, alpha=0.5)
+            axes.plot(*printed, marker, mfc="white", mec=colour, ms=8)
+            axes.plot(*here, marker, color=colour, ms=8)
+        axes.set_xscale("log")
+        axes.set_yscale("symlog", linthresh=1, linscale=0.8)
+        axes.set_xlabel(label)
+        axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+        axes.minorticks_off()
+        ticks = [0.02, 0.05, 0.1, 0.2, 0.5, 1] if name == "size" else [0.1, 0.2, 0.5, 1, 2, 3]
+        axes.set_xticks(ticks)
+        scale = vanilla[name]
+        other = axes.secondary_xaxis(
+            "top", functions=(lambda x, scale=scale: x * scale, lambda x, scale=scale: x / scale)
         )
-        names = ("difference", "difference_low", "difference_high")
-        values, low, high = (rows[name].to_numpy(float) for name in names)
-        label = "measured here, 95 % interval on the same images"
-        style.intervals(axes, values, places, low, high, color=style.MEASURED, label=label)
-        vanilla = frame["accuracy"].iloc[0]
-        said = "" if np.isnan(vanilla) else f" (vanilla {vanilla:.2f} %)"
-        axes.set(title=title + said, xlabel="accuracy less vanilla's, points")
-        axes.set_yticks(places, rows["model"])
-        axes.set_ylim(len(rows) - 0.5, -0.5)
-    style.legend(panels[0], "upper", 2)
+        other.set_xlabel(unit)
+        other.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        other.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+        other.xaxis.set_minor_locator(NullLocator())
+    panels[0].set_yticks([2, 1, 0, -1, -3, -10, -30, -50])
+    panels[0].yaxis.set_major_formatter(
+        FuncFormatter(lambda value, _: f"{value:+g}" if value else "0")
+    )
+    panels[0].set_ylabel("accuracy less vanilla's on CIFAR-100, points")
+    panels[0].set_ylim(-70, 3)
+    handles = [
+        Line2D([], [], ls="", marker="o", color=style.GREY, label="measured"),
+        Line2D([], [], ls="", marker="o", mfc="white", mec=style.GREY, label="the papers print"),
+    ]
+    figure.legend(handles=handles, loc="outside upper center", ncols=2)
+    for axes, name in zip(panels, _AXES, strict=True):
+        shown = rows.dropna(subset=[name, "points"])
+        labels.place(
+            axes,
+            shown[[name, "points"]].to_numpy(float),
+            np.full(len(shown), 4.0),
+            [SHORT.get(key, key) for key in shown["key"]],
+            fontsize=9,
+        )
     return figure

@@ -1,7 +1,7 @@
 """What was found on real data, in a dozen lines that are computed from the records.
 
-The README shows them. Every number in them is of the profile's committed records; where a row or a
-control is not measured, the line says less.
+A page of the site shows them. Every number in them is of the profile's committed records; where a
+row or a control is not measured, the line says less.
 """
 
 from __future__ import annotations
@@ -128,6 +128,29 @@ def _setting(known: profiles.Profile, frames: list[pd.DataFrame]) -> str:
         f"**Setting.** {known.title}: vanilla has {measured} % on CIFAR-10 and CIFAR-100, the "
         f"papers' pretrained ViT-B/16 {printed} %. What follows is against vanilla, in points on "
         "CIFAR-10 / CIFAR-100, * where significant; in brackets, what the papers print."
+        + _stem(known)
+    )
+
+
+def _stem(known: profiles.Profile) -> str:
+    """How much of the network is a convolutional stem, in a sentence; empty where there is none.
+
+    The stem's convolutions and norms are counted by formula, against vanilla's record.
+    """
+    record, *_ = Evidence(known.name).records(known.datasets[0], "vanilla").values()
+    channels, side = 3, known.architecture.image_size
+    parameters = macs = 0
+    for out, kernel, stride in known.architecture.stem:
+        side = -(-side // stride)
+        weights = channels * out * kernel**2
+        parameters, macs = parameters + weights + 2 * out, macs + weights * side**2
+        channels = out
+    if not parameters:
+        return ""
+    return (
+        f" {parameters / record.parameters:.0%} of its parameters and {macs / record.macs:.0%} of "
+        "its arithmetic are a convolutional stem, which dynamic int8, pruning and Nyström "
+        "attention leave alone."
     )
 
 
@@ -203,17 +226,11 @@ def _luck(known: profiles.Profile) -> str:
 
 
 def _claims(profile: str) -> str:
-    """How many of the papers' claims hold, and which do not."""
+    """How many of the papers' claims get each verdict."""
     frame = verdicts.claims(profile)
     count = frame["finding"].value_counts()
-    words = {
-        verdicts.HOLDS: "hold",
-        verdicts.PARTLY: "hold partly",
-        verdicts.FAILS: "do not hold",
-        verdicts.OPEN: "cannot be checked on it",
-    }
-    numbers = ", ".join(f"{count.get(verdict, 0)} {said}" for verdict, said in words.items())
+    numbers = ", ".join(f"{count.get(verdict, 0)}: {verdict}" for verdict in verdicts.VERDICTS)
     return (
-        f"**Of the papers' {len(frame)} claims**, on this profile, {numbers}; one by one in "
+        f"**The papers' {len(frame)} claims**, on this profile: {numbers}. One by one they are in "
         f"[claims.csv](results/{profile}/tables/claims.csv)."
     )

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from itertools import groupby
-from string import ascii_lowercase
 
 import pandas as pd
+
+from vitstudy.report.readable import lettered
 
 _SPECIAL = {
     "\\": r"\textbackslash{}",
@@ -30,12 +31,6 @@ def _number(text: str) -> str:
     return escape(text)
 
 
-def _letter(number: int) -> str:
-    """a, b, …, z, aa, ab, …"""
-    before, last = divmod(number, len(ascii_lowercase))
-    return (_letter(before - 1) if before else "") + ascii_lowercase[last]
-
-
 def table(
     columns: list[tuple[str, str, pd.Series]],
     notes: pd.Series,
@@ -49,10 +44,7 @@ def table(
     `notes` holds each row's notes, parted by semicolons; each is written once beneath the table,
     and a row names it by its letter. `caption` is LaTeX already. The table is scaled to the line.
     """
-    letters: dict[str, str] = {}
-    for note in notes:
-        for part in filter(None, note.split("; ")):
-            letters.setdefault(part, _letter(len(letters)))
+    marks, letters = lettered(notes)
     groups, rules, start = [], [], 1
     for group, members in groupby(columns, key=lambda column: column[0]):
         width = len(list(members))
@@ -73,10 +65,9 @@ def table(
     if rules:
         lines += [" & ".join(groups) + r" & \\", "".join(rules)]
     lines += [heading + r" & Notes \\", r"\midrule"]
-    for position, note in enumerate(notes):
+    for position, mark in enumerate(marks):
         cells = [_number(cells.iloc[position]) for _, _, cells in columns]
-        marks = ", ".join(letters[part] for part in note.split("; ") if part)
-        lines.append(" & ".join([*cells, marks]) + r" \\")
+        lines.append(" & ".join([*cells, mark]) + r" \\")
     lines += [r"\bottomrule", r"\end{tabular}}", r"\par\footnotesize"]
-    lines += [rf"\textsuperscript{{{letter}}}~{escape(note)}." for note, letter in letters.items()]
+    lines += [rf"\textsuperscript{{{letter}}}~{escape(note)}." for letter, note in letters.items()]
     return "\n".join([*lines, r"\end{table*}", ""])

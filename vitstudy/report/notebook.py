@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import base64
+import html
 import io
 import re
 from collections.abc import Callable
@@ -18,6 +19,7 @@ from vitstudy import profiles
 from vitstudy.errors import unknown
 from vitstudy.profiles import Profile
 from vitstudy.report import style
+from vitstudy.report.readable import notes_below
 
 INJECTED = re.compile(r"#\s*(Injected p|P)arameters\b")
 """How the cell begins that papermill puts below the one tagged `parameters`."""
@@ -73,10 +75,14 @@ def say(text: str) -> None:
 
 
 def table(frame: pd.DataFrame) -> None:
-    """Show a table without its index, whole, nothing where a value is missing."""
+    """Show a table without its index, whole, nothing where a value is missing; notes beneath it."""
+    frame, notes = notes_below(frame)
     with pd.option_context("display.max_colwidth", None, "display.max_rows", None):
-        html = frame.to_html(index=False, na_rep="", border=0)
-        display({"text/html": html, "text/plain": frame.to_string(index=False)}, raw=True)
+        shown = frame.to_html(index=False, na_rep="", border=0)
+        plain = frame.to_string(index=False)
+    if notes:
+        shown, plain = f"{shown}<p>{html.escape(notes)}</p>", f"{plain}\n{notes}"
+    display({"text/html": shown, "text/plain": plain}, raw=True)
 
 
 def show(figure: Figure, profile: Profile | str, name: str, alt: str) -> None:

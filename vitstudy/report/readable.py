@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterable
 from decimal import Decimal
+from itertools import chain
+from string import ascii_lowercase
 
 import pandas as pd
 
 Form = str | Callable[[object], str]
 """How a value is written: a format such as "{:.2f}", or a function."""
+SHORT = 13
+"""Rows of a table that is still short: as many as the papers' own have."""
 
 
 def written(values: Iterable, form: Form, absent: str = "") -> list[str]:
@@ -37,6 +42,49 @@ def table(frame: pd.DataFrame, columns: dict[str, tuple[str, Form] | str]) -> pd
         name, form = (column, None) if isinstance(column, str) else column
         shown[heading] = frame[name] if form is None else written(frame[name], form)
     return pd.DataFrame(shown)
+
+
+def _letter(number: int) -> str:
+    """a, b, …, z, aa, ab, …"""
+    before, last = divmod(number, len(ascii_lowercase))
+    return (_letter(before - 1) if before else "") + ascii_lowercase[last]
+
+
+def lettered(notes: Iterable[str], least: int = 1) -> tuple[list[str], dict[str, str]]:
+    """Notes, parted by semicolons, with a letter in place of each part that `least` rows share.
+
+    Also what each of the letters stands for, to be written once beneath the table.
+    """
+    parts = [list(filter(None, note.split("; "))) for note in notes]
+    count = Counter(part for own in parts for part in own)
+    shared = [part for part in dict.fromkeys(chain(*parts)) if count[part] >= least]
+    letters = {part: _letter(at) for at, part in enumerate(shared)}
+    shown = [
+        "; ".join(
+            filter(
+                None,
+                [
+                    ", ".join(letters[part] for part in own if part in letters),
+                    *(part for part in own if part not in letters),
+                ],
+            )
+        )
+        for own in parts
+    ]
+    return shown, {letter: part for part, letter in letters.items()}
+
+
+def notes_below(frame: pd.DataFrame) -> tuple[pd.DataFrame, str]:
+    """A table whose notes are letters, and the line that says beneath it what they stand for.
+
+    A short table has all notes there, a long one those that rows share. Without a column `Note` the
+    table stays as it is, and the line is empty.
+    """
+    if "Note" not in frame:
+        return frame, ""
+    notes, letters = lettered(frame["Note"], 1 if len(frame) <= SHORT else 2)
+    said = "; ".join(f"{letter}: {note}" for letter, note in letters.items())
+    return frame.assign(Note=notes), said and f"Notes: {said}."
 
 
 def markdown(

@@ -1,4 +1,4 @@
-"""The README's first screen, made from records: what came out, on what, and how long it took.
+"""README.md and the pages of the site that hold numbers: their made parts, from the records.
 
 `results/digits/summary.json` keeps what the default study gave when it was last refreshed; the
 records of the other profiles are in the repository themselves.
@@ -6,15 +6,15 @@ records of the other profiles are in the repository themselves.
 
 from __future__ import annotations
 
+import re
+from collections.abc import Callable
 from pathlib import Path
 
-import pandas as pd
-
-from vitstudy import data, files, methods, profiles, study, workflow
+from vitstudy import files, methods, profiles, study, workflow
 from vitstudy.errors import UserError
-from vitstudy.report import findings, manifest, scales, tables
+from vitstudy.report import findings, front, manifest, scales, tables, transfer
 from vitstudy.report.evidence import Evidence
-from vitstudy.report.readable import markdown, significant
+from vitstudy.report.readable import markdown
 
 BEGIN, END = "<!-- made from records: python -m vitstudy refresh -->", "<!-- end -->"
 FIGURE = "figures/overview"
@@ -53,8 +53,19 @@ def summarise() -> dict:
 
 
 def rows(profile: str) -> list[dict]:
-    """An entry for each of the papers' rows measured on a profile: its accuracy."""
+    """An entry for each of the papers' rows measured on a profile.
+
+    Its accuracy, 0 to 1, and its difference from vanilla, in points, each with its 95 % interval.
+    """
     evidence = Evidence(profile)
+    differences = {
+        (evidence.dataset(which), row["key"]): {
+            name: row[name]
+            for name in ("difference", "difference_low", "difference_high", "significant")
+        }
+        for which in tables.TABLES
+        for row in tables.compared(profile, which).dropna(subset="difference").to_dict("records")
+    }
     return [
         {
             "dataset": cell.dataset,
@@ -62,6 +73,7 @@ def rows(profile: str) -> list[dict]:
             "accuracy": record.accuracy,
             "accuracy_low": record.accuracy_low,
             "accuracy_high": record.accuracy_high,
+            **differences.get((cell.dataset, cell.method), {}),
         }
         for cell in study.cells(profile)
         if cell == evidence.cell(cell.dataset, cell.method)  # of the first seed
@@ -70,66 +82,58 @@ def rows(profile: str) -> list[dict]:
     ]
 
 
-def render(summary: dict) -> str:
-    """The README's made part, from `summary` and the committed records."""
-    shown = findings.shown_profile()
-    found = [*findings.lines(shown), *findings.on_a_gpu(GPU), scales.conclusion()]
+# -- the pages -------------------------------------------------------------------------------------
+
+
+def first_page(summary: dict) -> str:
+    """The README's: what to take, the figure and six rows."""
+    return front.render(findings.shown_profile(), FIGURE)
+
+
+def findings_page(summary: dict) -> str:
+    """All that was found: row by row, on a GPU, and from scale to scale."""
+    shown, losses = findings.shown_profile(), transfer.losses()
+    resolved = transfer.readable(losses)
     lines = [
-        f"![Accuracy of every row against vanilla, measured and published]({FIGURE}.svg)",
+        "## Row by row",
         "",
-        *(f"- {line}" for line in found),
+        *(f"- {line}" for line in [*findings.lines(shown), *findings.on_a_gpu(GPU)]),
         "",
-        *_headline_table(shown),
+        "## From scale to scale",
         "",
-        f"Measured on `{shown}`. An accuracy links to its record; in brackets is its 95 % interval "
-        "over test images, or of several seeds the mean ± the standard deviation. Variants, "
-        f"controls and tests are in [results/{shown}/tables](results/{shown}/tables), what it took "
-        f"in [its manifest](results/{shown}/manifest.json).",
+        *(f"- {line}" for line in transfer.lines(losses)),
         "",
+        "The rows with a difference from vanilla that is resolved at some scale, in points, with "
+        f"95 % intervals; {tables.SIGNIFICANT} where it is resolved:",
+        "",
+        *markdown(resolved, resolved.itertuples(index=False), ("Data", "Model", "Transfers")),
+    ]
+    return _from_docs("\n".join(lines))
+
+
+def profiles_page(summary: dict) -> str:
+    """What each profile is, how long it took and where."""
+    lines = [
         *_profile_table(summary),
         "",
-        "`./run_all.sh` from nothing, set-up included:",
+        "The default study from nothing, set-up included:",
         "",
         *_run_table(summary["runs"]),
     ]
     return "\n".join(lines)
 
 
-def _headline_table(profile: str) -> list[str]:
-    """The papers' thirteen rows on both data sets: published and measured."""
-    evidence = Evidence(profile)
-    known = evidence.known
-    frames = [tables.table(profile, which) for which in tables.TABLES]
-    intervals = [tables.intervals(profile, which) for which in tables.TABLES]
-    titles = [data.spec(dataset).title for dataset in known.datasets]
-    headings = ["Model"]
-    for title in titles:
-        headings += [f"{title} published, %", "measured, %"]
-    headings += ["File, MiB (published)", "Images/s against vanilla, CPU"]
-    rows = []
-    for position, method in enumerate(methods.METHODS):
-        cells = [method.title]
-        for dataset, frame, limits in zip(known.datasets, frames, intervals, strict=True):
-            row = frame.iloc[position]
-            cells.append(f"{row['accuracy_published']:.2f}")
-            if method.key not in limits:
-                cells.append("not measured")
-                continue
-            low, high = limits[method.key]
-            place = tables.record_place(evidence, dataset, method.key)
-            said = f"{row['accuracy']:.2f} ({low:.2f} to {high:.2f})"
-            cells.append(f"[{said}](results/{profile}/{place})")
-        first = frames[0].iloc[position]
-        published = first["size_published"]
-        beside = "" if pd.isna(published) else f" ({published:.0f})"
-        measured = pd.notna(first["size_mib"])
-        cells.append(significant(first["size_mib"]) + beside if measured else "not measured")
-        ratio = first["cpu_ratio"]
-        simulated = pd.notna(first["simulated"]) and first["simulated"]
-        absent = "none: simulated" if simulated else "not measured"
-        cells.append(absent if pd.isna(ratio) else f"{ratio:.2f}")
-        rows.append(cells)
-    return markdown(headings, rows, words=("Model",))
+PAGES: dict[str, Callable[[dict], str]] = {
+    "README.md": first_page,
+    "docs/findings.md": findings_page,
+    "docs/reproducing.md": profiles_page,
+}
+"""The files with a made part, from the repository's root, and what makes it of the summary."""
+
+
+def _from_docs(text: str) -> str:
+    """Links to the repository's files, as a page in `docs` has to write them."""
+    return re.sub(r"\]\((?=results/)", "](../", text)
 
 
 def _run_table(runs: list[dict]) -> list[str]:
@@ -168,15 +172,15 @@ def _duration(seconds: float) -> str:
     return f"{seconds / 60:.0f} min" if seconds < 3_600 else f"{seconds / 3_600:.1f} h"
 
 
-def made_part(text: str) -> str:
-    """The part of the README's `text` between the marks; raises UserError where they are gone."""
+def made_part(text: str, name: str = "README.md") -> str:
+    """The part of a page's `text` between the marks; raises UserError where they are gone."""
     if text.count(BEGIN) != 1 or END not in text.split(BEGIN)[1]:
-        raise UserError(f"README.md lacks the line {BEGIN} or the line {END} after it")
+        raise UserError(f"{name} lacks the line {BEGIN} or the line {END} after it")
     return text.split(BEGIN)[1].split(END)[0].strip("\n")
 
 
 def refresh(*, made_here: bool = True) -> None:
-    """Write the summary, the README's made part and its figure anew.
+    """Write the summary, the pages' made parts and the first page's figure anew.
 
     Without `made_here` the summary stays as it was last written, and the rest follows the records.
     """
@@ -187,14 +191,13 @@ def refresh(*, made_here: bool = True) -> None:
     summary = files.read_json(scales.SUMMARY)
     if summary is None:
         raise UserError(f"{scales.SUMMARY} is absent or damaged: git checkout it")
-    text = path().read_text(encoding="utf-8")
-    files.write(path(), text.replace(made_part(text), render(summary)))
+    for name, render in PAGES.items():
+        page = files.REPOSITORY / name
+        text = page.read_text(encoding="utf-8")
+        made_part(text, name)
+        before, after = text.split(BEGIN)[0], text.split(END)[-1]
+        files.write(page, f"{before}{BEGIN}\n\n{render(summary)}\n\n{END}{after}")
     shown = findings.shown_profile()
-    titles = [data.spec(dataset).title for dataset in profiles.get(shown).datasets]
-    frames = [tables.compared(shown, which) for which in tables.TABLES]
-    published = [
-        tables.ratios(shown, which)["accuracy_change_published"] for which in tables.TABLES
-    ]
-    figure = comparison_figures.overview(frames, published, titles)
+    figure = comparison_figures.overview(front.points(shown), front.vanilla(shown))
     for kind in ("svg", "png"):
         files.write(files.REPOSITORY / f"{FIGURE}.{kind}", style.render(figure, kind))

@@ -1,9 +1,9 @@
 """Whether a small study predicts a big one: how alike two scales rank the papers' thirteen rows.
 
-Kendall's τ of two rankings by accuracy, with one interval over test images and one over rows, and
-from which scale up a ranking can be trusted. Read are the records and predictions of the profiles
-that are evidence, the digits' committed summary and the papers' print, so that every clone says the
-same until it computes something itself.
+Kendall's τ of two rankings by accuracy, with one interval over test images and one over rows. Rows
+within the noise have no ranking: which single losses transfer is `transfer`'s to say. The records
+and predictions of the profiles that are evidence are read, the digits' committed summary and the
+papers' print, so that every clone says the same until it computes something itself.
 """
 
 from __future__ import annotations
@@ -289,8 +289,7 @@ def rule() -> str:
         f"One ranking **{AGREES}** another where τ is above {ENOUGH:g}, that is where at least "
         f"{(1 + ENOUGH) / 2:.0%} of the pairs of rows stand in the same order, by the lower ends "
         f"of both intervals. It **{DIFFERS}** it where both upper ends lie below. Else it "
-        f"**{OPEN}** it. A ranking can be trusted from a scale up if that scale, and every one "
-        "measured between, predicts the largest one measured."
+        f"**{OPEN}** it."
     )
 
 
@@ -341,81 +340,3 @@ def missing(frame: pd.DataFrame) -> str:
         for row in left[~absent].itertuples()
     ]
     return f"No τ for {len(left)} of {len(frame)} pairs: {'; '.join(reasons)}." if reasons else ""
-
-
-def largest(frame: pd.DataFrame, which: int) -> str | None:
-    """The largest scale of the study that a smaller one can be held against, by both intervals."""
-    held = frame[frame["table"].eq(which) & frame["second"].ne(PRINT) & frame["rows_low"].notna()]
-    return max(held["second"], key=SCALES.index, default=None)
-
-
-def trusted_from(frame: pd.DataFrame, which: int) -> str | None:
-    """The smallest scale from which every measured one up predicts the largest; None without."""
-    held = frame[frame["table"].eq(which) & frame["second"].eq(largest(frame, which))]
-    found = None
-    for row in reversed(list(held.dropna(subset="tau").itertuples())):
-        if row.verdict != AGREES:
-            break
-        found = row.first
-    return found
-
-
-def lines(frame: pd.DataFrame) -> list[str]:
-    """What `pairs` come to, in sentences: what is measured, and what predicts what."""
-    return [
-        f"With {CLASSES[which]}, {say(frame, which)}"
-        for which in TABLES
-        for say in (_measured, _predicted, _printed)
-    ]
-
-
-def conclusion() -> str:
-    """Whether a small study predicts a big one, in one paragraph, without the papers' print."""
-    frame, parts = pairs(read()), ["**Does a small study predict a big one?**"]
-    for which in TABLES:
-        predicted = _predicted(frame, which)
-        parts.append(f"With {CLASSES[which]}, {_measured(frame, which)}")
-        parts.append(predicted[0].upper() + predicted[1:])
-    return " ".join(parts)
-
-
-def _measured(frame: pd.DataFrame, which: int) -> str:
-    """How many rows each scale has, in a sentence: those that it shares with the print's all."""
-    own = frame[frame["table"].eq(which) & frame["second"].eq(PRINT)]
-    words = {0: "none", len(METHODS): "all"}
-    said = [f"{row.first} {words.get(row.rows, row.rows)}" for row in own.itertuples()]
-    return f"measured of the {len(METHODS)} rows: {', '.join(said)}."
-
-
-def _predicted(frame: pd.DataFrame, which: int) -> str:
-    """From which scale up a ranking can be trusted, in sentences."""
-    reference, start = largest(frame, which), trusted_from(frame, which)
-    if reference is None:
-        return (
-            "no two scales have the five rows in common that an interval takes: whether a small "
-            "study predicts a bigger one cannot be said yet."
-        )
-    held = frame[frame["table"].eq(which) & frame["second"].eq(reference)].dropna(subset="tau")
-    end = (
-        f"From {start} up, a ranking can be trusted to be that of {reference}"
-        if start
-        else f"There is no measured scale below {reference} from which up all predict it"
-    )
-    said = "; ".join(map(_said, held.itertuples()))
-    return f"against {reference}, the largest with rows enough: {said}. {end}."
-
-
-def _printed(frame: pd.DataFrame, which: int) -> str:
-    """What each scale says of the papers' own ranking, in a sentence."""
-    held = frame[frame["table"].eq(which) & frame["second"].eq(PRINT)].dropna(subset="tau")
-    said = "; ".join(map(_said, held.itertuples()))
-    return f"against the papers' print: {said or 'nothing is measured'}."
-
-
-def _said(row) -> str:
-    """What one pair says, in words."""
-    over = f"{row.low:.2f} to {row.high:.2f} over images"
-    if not pd.isna(row.rows_low):
-        over += f", {row.rows_low:.2f} to {row.rows_high:.2f} over rows"
-    rows = "" if row.rows == len(METHODS) else f" of {row.rows} rows"
-    return f"{row.first} **{row.verdict}** it, τ = {row.tau:.2f}{rows} ({over})"

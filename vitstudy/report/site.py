@@ -1,13 +1,13 @@
-"""The site: committed results on CIFAR and the executed notebooks of a profile as static pages.
+"""The site: the README first, the executed notebooks of a profile, and pages of the code.
 
-Sphinx and MyST-NB build it. The first page and a page a profile show the committed evidence, whose
-tables and figures are taken as they lie there, so that nothing is computed; what the profile's own
-run made stands apart.
+Sphinx and MyST-NB build it. The first page is the README; a page a profile shows the committed
+evidence, whose tables and figures are taken as they lie there, so that nothing is computed; what
+the profile's own run made stands apart.
 """
 
 from __future__ import annotations
 
-import html
+import json
 import logging
 import os
 import re
@@ -21,15 +21,25 @@ import pandas as pd
 
 from vitstudy import data, files, graph, job, notebooks, profiles, speed, study
 from vitstudy.errors import UserError
-from vitstudy.report import tables, verdicts
+from vitstudy.report import readme, tables
 
 log = logging.getLogger(__name__)
 
 EVIDENCE = ("cifar-cpu", "cifar", "cifar224", "paper")
 """Profiles whose committed results the site shows, where there are any; the first leads."""
-_LINK = re.compile(r"\[([^\]]+)\]\((?!https?:)([^)]+)\)")
-_CODE = re.compile(r"`([^`]+)`")
-_BOLD = re.compile(r"\*\*([^*]+)\*\*")
+APART = ("index", "run", "findings")
+"""The pages of `docs` that have a place of their own in the site."""
+FOLD = "fold"
+"""The tag of a notebook's cells that set up, check or plot: their code is folded."""
+FAMILIES = ("attention", "quantization", "pruning", "distillation")
+"""The packages whose modules, one a paper, have a page of the code together."""
+MODULES = {
+    "vitstudy": ("", ".methods", ".methods.method", ".protocol", ".context", ".models", ".measure"),
+    "survey": (".eer", ".pareto", ".audit", ".ranking"),
+}
+"""The other pages of the code, and what stands on them: what a reader of a method needs."""
+_LINK = re.compile(r"(?<!!)\[([^\]]+)\]\((?!https?:|#)([^)]+)\)")
+_IMAGE = re.compile(r"!\[([^\]]*)\]\(([^)]+)\)")
 
 
 def build(profile: str, every_tier: bool = False) -> Path:
@@ -48,8 +58,12 @@ def build(profile: str, every_tier: bool = False) -> Path:
             executed = graph.executed(profile, each)
             if not executed.exists():
                 raise UserError(f"{executed} is absent: run ./run_all.sh {profile} first")
-            (source / "notebooks").mkdir(exist_ok=True)
-            shutil.copy(executed, source / "notebooks")
+            notebook = json.loads(executed.read_text(encoding="utf-8"))
+            files.write_json(source / "notebooks" / executed.name, folded(notebook))
+        for page in source.glob("*.md"):
+            files.write(page, _linked(page.read_text(encoding="utf-8"), "docs", page.stem))
+        for each, text in api().items():
+            files.write(source / f"{each}.md", text)
         told = evidence()
         for each in dict.fromkeys((*told, profile)):
             place = files.REPOSITORY if each in told and each != profile else files.root()
@@ -89,30 +103,35 @@ def _table_path(place: Path, profile: str, which: int, kind: str = "md") -> Path
 def _front(
     profile: str, told: list[str], shown: list[str], failed: dict[str, str], source: Path
 ) -> str:
-    """What is below the first page's title: what failed, what was found on CIFAR, and the way."""
-    parts = [_missing(failed)]
-    if told:
-        parts += [
-            "## Found on CIFAR",
-            "From committed records, on whole test sets; nothing of it was computed by this run.",
-            "\n".join(_found(each) for each in told),
-            *_overview(source),
-            *_row_by_row(),
-        ]
-    elsewhere = [each for each in told if each != profile]
-    if elsewhere:
-        parts.append(_toctree("CIFAR results", [f"/results/{each}" for each in elsewhere]))
-    run = [f"/results/{profile}", *(f"/notebooks/{each}" for each in shown), "/own_model", "/run"]
+    """What is below the first page's title: what failed, the README, and the way to all else."""
+    parts = [_missing(failed), _readme(source)]
+    elsewhere = [f"/results/{each}" for each in told if each != profile]
+    parts.append(_toctree("What was found", ["/findings", *elsewhere]))
+    run = [f"/results/{profile}", *(f"/notebooks/{each}" for each in shown), "/run"]
     if _is_digits(profile):
         parts += [
             "## The digits run on this machine",
-            "Below, and apart from the above: what `./run_all.sh` just computed here, from "
-            f"scikit-learn's digits. {_caveat(profile)}",
+            "What `./run_all.sh` just computed here, from scikit-learn's digits, stands apart from "
+            f"the above. {_caveat(profile)}",
             _toctree("The digits run on this machine", run),
         ]
     else:
         parts += [f"## The profile `{profile}`", _toctree(f"The profile {profile}", run)]
+    pages = sorted(path.stem for path in source.glob("*.md") if path.stem not in APART)
+    parts.append(_toctree("How to", [f"/{each}" for each in pages]))
+    parts.append(_toctree("The code", [f"/{each}" for each in api()]))
     return "\n\n".join(part for part in parts if part) + "\n"
+
+
+def _readme(source: Path) -> str:
+    """The README below its title and above its links, which the site has in its margin."""
+    text = readme.path().read_text(encoding="utf-8")
+    text = text.split("\n", 1)[1].split("## Read on")[0].strip()
+
+    def picture(match: re.Match) -> str:
+        return _figures(source, [files.REPOSITORY / match[2]], match[1])
+
+    return _linked(_IMAGE.sub(picture, text), "", "index")
 
 
 def _toctree(caption: str, pages: list[str]) -> str:
@@ -146,58 +165,6 @@ def _caveat(profile: str) -> str:
     )
 
 
-def _found(profile: str) -> str:
-    """What a profile's committed tables say of the papers' rows, in three sentences."""
-    known = profiles.get(profile)
-    frames = [pd.read_csv(_table_path(files.REPOSITORY, profile, n, "csv")) for n in tables.TABLES]
-    vanilla = " and ".join(f"{frame['accuracy'].iloc[0]:.2f}" for frame in frames)
-    titles = [data.spec(dataset).title for dataset in known.datasets]
-    apart = []
-    for frame, title in zip(frames, titles, strict=True):
-        rows = frame[frame["significant"].astype(str) == "True"]
-        names = ", ".join(f"{row.model} {row.difference:+.2f}" for row in rows.itertuples())
-        apart.append(f"on {title} {names or 'none'}")
-    count = frames[0]["difference"].notna().sum()
-    network = known.title.split(", ")[-1]
-    said = (
-        f"**{network[:1].upper()}{network[1:]}** (`{profile}`) has {vanilla} % on "
-        f"{' and '.join(titles)}. Of {count} compressed or distilled rows, those that differ from "
-        f"it significantly, in points: {'; '.join(apart)}; the others cannot be told from it."
-    )
-    path = files.REPOSITORY / "results" / profile / "tables" / "claims.csv"
-    if path.exists():
-        found = pd.read_csv(path)["finding"].value_counts()
-        holds, partly, fails = (found.get(each, 0) for each in verdicts.VERDICTS[:3])
-        said += (
-            f" Of the papers' {found.sum()} claims {holds} hold on it, {partly} hold partly, "
-            f"{fails} do not hold, and the rest cannot be checked."
-        )
-    return f"- {said}"
-
-
-def _overview(source: Path) -> list[str]:
-    """The README's figure."""
-    drawn = files.REPOSITORY / "figures" / "overview.svg"
-    if not drawn.exists():
-        return []
-    return [_figures(source, [drawn], "Accuracy of every row against vanilla, as printed and here")]
-
-
-def _row_by_row() -> list[str]:
-    """The README's table and findings, which a test keeps true to the committed records."""
-    from vitstudy.report import readme
-
-    lines = readme.made_part(readme.path().read_text(encoding="utf-8")).splitlines()
-    table = []
-    for line in lines:  # the first of its tables
-        if line.startswith("|"):
-            table.append(line)
-        elif table:
-            break
-    found = [_linked(line, "") for line in lines if line.startswith("- **")]
-    return ["### The papers' rows", _html_table(table, ""), "### Row by row", "\n".join(found)]
-
-
 # -- a page a profile -----------------------------------------------------------------------------
 
 
@@ -218,7 +185,7 @@ def _results(profile: str, place: Path, source: Path) -> str:
         parts.append(_figures(source, drawn, f"Table {which}"))
         path = _table_path(place, profile, which)
         if path.exists():
-            parts.append(_written(path, f"results/{profile}/tables/"))
+            parts.append(_written(path, profile))
         else:
             parts.append(_html(tables.readable(profile, which)))
     parts += _claims(place / "results" / profile / "tables" / "claims.csv")
@@ -241,22 +208,11 @@ def _figures(source: Path, paths: list[Path], alt: str) -> str:
     return "\n\n".join(lines)
 
 
-def _written(path: Path, folder: str) -> str:
-    """A written table as a part of a page: its title left out, its tables as HTML."""
-    parts: list[str] = []
-    table: list[str] = []
-    for line in [*path.read_text(encoding="utf-8").splitlines(), ""]:
-        if line.startswith("| "):
-            table.append(line)
-            continue
-        if table:
-            parts.append(_html_table(table, folder))
-            table = []
-        if line.startswith("## "):
-            parts.append(f"#{line}")
-        elif line and not line.startswith("# "):
-            parts.append(line)
-    return "\n\n".join(parts)
+def _written(path: Path, profile: str) -> str:
+    """A written table as a part of a page: without its title, its headings a level lower."""
+    text = re.sub(r"^# .*\n+", "", path.read_text(encoding="utf-8"))
+    text = re.sub("^## ", "### ", text, flags=re.MULTILINE)
+    return _linked(text, f"results/{profile}/tables", f"results/{profile}")
 
 
 def _claims(path: Path) -> list[str]:
@@ -275,49 +231,66 @@ def _html(table: pd.DataFrame) -> str:
     return f'<div class="table-wide">\n{shown}\n</div>\n'
 
 
-def _html_table(lines: list[str], folder: str) -> str:
-    """A Markdown table as one of HTML that can be sorted; its links count from `folder`."""
-    head, rules, *body = ([cell.strip() for cell in _cells(line)] for line in lines)
-    sides = ["" if rule.endswith(":") else ' class="text"' for rule in rules]
+def _linked(text: str, folder: str, page: str) -> str:
+    """Links of a text from the repository's `folder`, as the site's `page` has to write them.
 
-    def row(kind: str, cells: list[str]) -> str:
-        parts = (
-            f"<{kind}{side}>{_inline(cell, folder)}</{kind}>"
-            for cell, side in zip(cells, sides, strict=True)
-        )
-        return f"<tr>{''.join(parts)}</tr>\n"
-
-    rows = "".join(row("td", cells) for cells in body)
-    return (
-        '<div class="table-wide">\n<table class="dataframe marked">\n'
-        f"<thead>{row('th', head)}</thead>\n<tbody>\n{rows}</tbody>\n</table>\n</div>\n"
-    )
-
-
-def _cells(line: str) -> list[str]:
-    bare = line.strip().removeprefix("|").removesuffix("|")
-    return [cell.replace("\\|", "|") for cell in re.split(r"(?<!\\)\|", bare)]
-
-
-def _inline(text: str, folder: str) -> str:
-    """A Markdown cell as HTML: links, code and bold are all that the study's tables have."""
-    text = _linked(html.escape(text, quote=False), folder)
-    return _BOLD.sub(r"<b>\1</b>", _CODE.sub(r"<code>\1</code>", text))
-
-
-def _linked(text: str, folder: str) -> str:
-    """Links to the repository's files as they lie, from a page of the site.
-
-    `folder` is where in the repository the text is from, with a slash at its end.
+    A page of `docs` stays a page; any other file is linked as it lies in the repository.
     """
-    up = "../" * (2 if folder else 1)
+    up = "../" * (page.count("/") + 1)
     below = os.path.relpath(files.REPOSITORY, files.root())
 
     def link(match: re.Match) -> str:
-        place = os.path.normpath(f"{below}/{folder}{match[2]}").replace(os.sep, "/")
-        return f'<a href="{up}{place}">{match[1]}</a>'
+        place = Path(os.path.normpath(Path(folder) / match[2]))
+        if place.parent == Path("docs"):
+            return f"[{match[1]}](/{place.name})"
+        lies = os.path.normpath(Path(below) / place).replace(os.sep, "/")
+        return f'<a href="{up}{lies}">{match[1]}</a>'
 
     return _LINK.sub(link, text)
+
+
+# -- notebooks and code ---------------------------------------------------------------------------
+
+
+def folded(notebook: dict) -> dict:
+    """The notebook with MyST-NB's tags: cells that set up or check hide their code.
+
+    Those are cells tagged `fold`, those whose output nbval checks, and the one that begins. Where
+    a run injected its parameters, the cell with the default ones is left out.
+    """
+    cells = notebook.get("cells", [])
+    injected = any("injected-parameters" in _tags(cell) for cell in cells)
+    for cell in cells:
+        tags, source = _tags(cell), "".join(cell["source"])
+        marked = {FOLD, "parameters", "injected-parameters"} & set(tags)
+        if injected and "parameters" in tags:
+            tags.append("remove-cell")
+        elif cell["cell_type"] == "code" and (
+            marked or "NBVAL_CHECK_OUTPUT" in source or "notebook.begin(" in source
+        ):
+            tags.append("hide-input")
+    return notebook
+
+
+def _tags(cell: dict) -> list[str]:
+    return cell["metadata"].setdefault("tags", [])
+
+
+def api() -> dict[str, str]:
+    """The pages of the code by their place: signatures, docstrings and sources of its modules."""
+    pages = {"vitstudy": [f"vitstudy{name}" for name in MODULES["vitstudy"]]}
+    for family in FAMILIES:
+        names = sorted(path.stem for path in (files.SOURCE / family).glob("[!_]*.py"))
+        pages[family] = [f"vitstudy.{family}.{name}" for name in names]
+    pages["survey"] = [f"vitstudy.survey{name}" for name in MODULES["survey"]]
+    return {f"api/{name}": _api_page(name, modules) for name, modules in pages.items()}
+
+
+def _api_page(name: str, modules: list[str]) -> str:
+    parts = [f"# The code: {name}"]
+    for module in modules:
+        parts += [f"## {module}", f"```{{eval-rst}}\n.. automodule:: {module}\n```"]
+    return "\n\n".join(parts) + "\n"
 
 
 # -- what was run ---------------------------------------------------------------------------------

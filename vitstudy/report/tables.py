@@ -14,7 +14,7 @@ from vitstudy.methods import METHODS, Method, Published, not_installed
 from vitstudy.record import Record
 from vitstudy.report import latex, manifest, significance, surveyed
 from vitstudy.report.evidence import TABLES, Evidence
-from vitstudy.report.readable import markdown, significant, written
+from vitstudy.report.readable import markdown, notes_below, significant, written
 from vitstudy.report.readable import table as text_table
 from vitstudy.study import Cell
 
@@ -39,7 +39,6 @@ SIGNIFICANCE = {
 SIGNIFICANT = "*"
 NOT_PUBLISHED = Published(None, None, None, None)
 PUBLISHED_ON = ("CIFAR-10", "CIFAR-100")
-
 
 HEADINGS = {
     "model": ("Model", "", "Model"),
@@ -417,7 +416,8 @@ def _linked(evidence: Evidence, dataset: str, rows, shown: pd.DataFrame) -> list
             place = record_place(evidence, dataset, method.key)
             shown.at[position, "Accuracy, %"] = f"[{accuracy}](../{place})"
     words = ("Beneath", "Model", "Method", "Outcome", "Note")
-    return markdown(shown, shown.itertuples(index=False), words)
+    shown, notes = notes_below(shown)
+    return [*markdown(shown, shown.itertuples(index=False), words), "", notes]
 
 
 def _tex(profile: str, which: int) -> str:
