@@ -88,10 +88,8 @@ def students(found: pd.DataFrame, order: list[str]) -> Figure:
     """
     datasets = list(dict.fromkeys(found["dataset"]))
     names = [name for name in order if name in set(found["taught"])]
-    figure = style.figure(height=0.42 * len(names) + 1.3)
-    for axes, dataset in zip(
-        figure.subplots(1, len(datasets), sharey=True, squeeze=False)[0], datasets, strict=True
-    ):
+    figure, panels = style.row(len(datasets), 0.42 * len(names) + 1.3)
+    for axes, dataset in zip(panels, datasets, strict=True):
         part = found[found["dataset"] == dataset]
         for row in part.itertuples():
             colour = style.GREY if row.key == "teacher" else style.MEASURED

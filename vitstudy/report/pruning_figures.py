@@ -204,8 +204,7 @@ def accuracy(found: pd.DataFrame, unpruned: dict[str, float]) -> Figure:
     datasets = list(dict.fromkeys(found["dataset"]))
     if not datasets:
         return _nothing()
-    figure = style.figure(height=3.9)
-    grid = figure.subplots(1, len(datasets), sharey=True, squeeze=False)[0]
+    figure, grid = style.row(len(datasets), 3.9)
     rows = [row for row in pruning.ROWS if row in set(found["row"])]
     rates = sorted(set(found["r"]))
     for axes, dataset in zip(grid, datasets, strict=True):

@@ -9,7 +9,7 @@ from matplotlib.lines import Line2D
 
 from vitstudy.methods import METHODS
 from vitstudy.report import style
-from vitstudy.report.figures import FAMILIES, LINES
+from vitstudy.report.figures import FAMILIES
 from vitstudy.report.scales import CLASSES, ENOUGH, PRINT, SCALES
 
 COLOURS = (*style.PALETTE[:6], style.PALETTE[9])
@@ -87,7 +87,7 @@ def _looks() -> dict[str, tuple[str, str, str]]:
     looks = {}
     for method in METHODS:
         family = families.index(method.method)
-        dash = LINES[seen.setdefault(method.method, 0)]
+        dash = style.LINES[seen.setdefault(method.method, 0)]
         seen[method.method] += 1
         looks[method.key] = (FAMILIES[family], COLOURS[family], dash)
     return looks
