@@ -78,13 +78,7 @@ def _around(axes: Axes) -> None:
     y = -0.05
     axes.plot([5, 0.5, 0.5], [15.2, 15.2, y], color=GATE, lw=1.8)
     _arrow(axes, (0.5, y), (4.2, y), GATE)
-    axes.text(
-        *(0.75, 7.4, "past the block: weight 1 - g"),
-        rotation=90,
-        va="center",
-        ha="left",
-        fontsize=9,
-    )
+    axes.text(0.75, 7.4, "past the block: weight 1 - g", rotation=90, va="center", fontsize=9)
     axes.text(5, y, "g", ha="center", va="center", fontsize=10)
     axes.plot([5], [y], "D", ms=15, mfc=GATE, mec="#444444", zorder=1)
 

@@ -57,15 +57,8 @@ def _ranks(axes: Axes, own: pd.DataFrame) -> None:
         line = line.set_index("x").reindex(range(len(names)))
         axes.plot(line.index, line["place"], marker + dash, color=colour, ms=6, lw=1.6)
     for row in own[own["scale"] == PRINT].itertuples():
-        axes.annotate(
-            *(row.model, (row.x, row.place), (8, 0)),
-            **{
-                "textcoords": "offset points",
-                "va": "center",
-                "fontsize": 9,
-                "annotation_clip": False,
-            },
-        )
+        look = {"textcoords": "offset points", "va": "center", "fontsize": 9}
+        axes.annotate(row.model, (row.x, row.place), (8, 0), annotation_clip=False, **look)
     axes.set_xticks(range(len(names)), [_column(name, own) for name in names])
     axes.margins(x=0.02)
     axes.set_yticks(range(1, len(METHODS) + 1))
@@ -119,16 +112,9 @@ def intervals(frame: pd.DataFrame) -> Figure:
         Line2D([], [], ls="", marker=TABLE_LOOKS[which][0], color=TABLE_LOOKS[which][1], label=name)
         for which, name in CLASSES.items()
     ]
+    wide = {"lw": 6, "alpha": 0.5, "solid_capstyle": "butt"}
     handles += [
-        Line2D(
-            [],
-            [],
-            color=style.GREY,
-            lw=6,
-            alpha=0.5,
-            solid_capstyle="butt",
-            label="95 % over images",
-        ),
+        Line2D([], [], color=style.GREY, label="95 % over images", **wide),
         Line2D([], [], color=style.GREY, lw=1.4, marker="|", ms=9, label="95 % over rows"),
         Line2D([], [], color=style.WARNING, lw=1.4, ls="--", label="what it takes to predict"),
     ]
