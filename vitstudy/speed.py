@@ -85,7 +85,7 @@ def latest(cell: Cell, device: str = "cpu") -> dict[str, Any] | None:
 def ratio(
     timed: dict[str, Any], base: dict[str, Any] | None, rounds: int | None, rate: str = RATE
 ) -> dict[str, Any]:
-    """Give the `ratio_to_vanilla` of a timing, and its `ratio_interval` of 95 %, from the vanilla beside it.
+    """Give a timing's `ratio_to_vanilla` and 95 % `ratio_interval` by the vanilla beside it.
 
     The ratio is that of the two medians, which tables show. The interval is a bootstrap over the
     `turns`; a run of before they were kept has the quartiles of its ratios turn by turn instead.

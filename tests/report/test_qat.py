@@ -7,6 +7,8 @@ import pytest
 import torch
 
 from vitstudy.report import qat
+from vitstudy.report.significance import difference
+from vitstudy.study import Cell
 
 
 def test_the_worked_example_is_that_of_the_papers_equations():
@@ -47,12 +49,17 @@ def test_rows_show_what_is_measured_in_the_order_asked_for(add):
     assert list(frame["Bits, weights / activations"]) == ["32 / 32", "4 / 32"]
 
 
-def test_findings_compare_what_is_there_and_say_when_there_is_nothing(add):
+def test_findings_compare_what_is_there_and_say_when_there_is_nothing(add, add_predictions):
     assert qat.findings("digits", 1) == ["- Nothing to compare is measured on this profile yet."]
-    add("digits", "digits", "lsq-w4", accuracy=0.98, accuracy_low=0.97, accuracy_high=0.99)
-    add("digits", "digits", "rounded-w4", accuracy=0.9, accuracy_low=0.88, accuracy_high=0.92)
+    for key, wrong in (("lsq-w4", 2), ("rounded-w4", 10)):
+        cell = Cell("digits", "digits", key, 0)
+        add("digits", "digits", key)
+        add_predictions(cell, [1] * 100, [0] * wrong + [1] * (100 - wrong))
     (line,) = qat.findings("digits", 1)
-    assert "+8.00 points (98.00 against 90.00 %, intervals apart)" in line
+    paired = difference("digits", "digits", "lsq-w4", "rounded-w4")
+    assert paired.clear and paired.points == pytest.approx(8)
+    assert f"{paired} points, paired on the same images" in line
+    assert "(95 %; 98.00 against 90.00 %), 0.1 against 0.1 MiB." in line
 
 
 def test_analyses_that_are_not_there_are_none_or_empty(home):

@@ -36,7 +36,6 @@ log = logging.getLogger(__name__)
 REFERENCE = files.REPOSITORY / "notebooks" / "reference.json"
 """By notebook and quantity the samples, each with its seed, instruction set, processor, torch."""
 PROFILE = "digits"
-SEEDS = (0, 1, 2)
 ENOUGH = 3
 """Samples without which there is no band."""
 CONTENT, CONFIDENCE = 0.999, 0.95

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import numpy as np
 import pandas as pd
 
@@ -39,6 +41,12 @@ def images(cell: Cell) -> data.Dataset | None:
     return data.load(cell.dataset, profiles.get(cell.profile).limit)
 
 
+def _measured(profile: str) -> Iterator[tuple[Cell, Record, data.Spec]]:
+    """Each cell of `measured` with its record and what is known of its data set."""
+    for cell in measured(profile):
+        yield cell, study.read(cell), data.spec(cell.dataset)
+
+
 def splits(profile: str) -> pd.DataFrame:
     """Images in each split, classes, and what shows that it is the same data."""
     evidence, rows = Evidence(profile), []
@@ -58,55 +66,50 @@ def architecture(profile: str) -> pd.DataFrame:
     """The network of each baseline; parameters and MACs by formula and as counted on the file."""
     from vitstudy import measure
 
-    rows = []
-    for cell in measured(profile):
-        record, spec = study.read(cell), data.spec(cell.dataset)
-        shape = profiles.get(profile).architecture
-        given = (shape, spec.num_classes, spec.channels)
-        rows.append(
-            {
-                "data set": spec.title,
-                "width": shape.width,
-                "blocks": shape.depth,
-                "heads": shape.heads,
-                "tokens": tokens(shape),
-                "parameters by formula": measure.vit_parameters(*given),
-                "parameters counted": record.parameters,
-                "MACs by formula": measure.vit_macs(*given),
-                "MACs counted": record.macs,
-            }
-        )
-    return pd.DataFrame(rows)
+    shape = profiles.get(profile).architecture
+    return pd.DataFrame(
+        {
+            "data set": spec.title,
+            "width": shape.width,
+            "blocks": shape.depth,
+            "heads": shape.heads,
+            "tokens": tokens(shape),
+            "parameters by formula": measure.vit_parameters(shape, spec.num_classes, spec.channels),
+            "parameters counted": record.parameters,
+            "MACs by formula": measure.vit_macs(shape, spec.num_classes, spec.channels),
+            "MACs counted": record.macs,
+        }
+        for _, record, spec in _measured(profile)
+    )
 
 
 def training(profile: str) -> pd.DataFrame:
     """What each baseline's training took; seconds are of one seed on the record's machine."""
-    rows = []
-    for cell in measured(profile):
-        record, spec = study.read(cell), data.spec(cell.dataset)
-        recipe = record.options["recipe"]
-        limit = record.options["limit"] or spec.sizes
-        rows.append(
-            {
-                "data set": spec.title,
-                "steps": record.steps,
-                "batch": recipe["batch_size"],
-                "epochs": round(record.images_seen / min(spec.sizes[0], limit[0]), 1),
-                "training, s": record.training_seconds,
-                "images/s": round(record.images_seen / max(record.training_seconds, 1e-9)),
-                "machine": record.gpu or record.cpu,
-                "made again by": record.command,
-            }
-        )
-    return pd.DataFrame(rows)
+    return pd.DataFrame(
+        {
+            "data set": spec.title,
+            "steps": record.steps,
+            "batch": record.options["recipe"]["batch_size"],
+            "epochs": round(record.images_seen / _training_images(record, spec), 1),
+            "training, s": record.training_seconds,
+            "images/s": round(record.images_seen / max(record.training_seconds, 1e-9)),
+            "machine": record.gpu or record.cpu,
+            "made again by": record.command,
+        }
+        for _, record, spec in _measured(profile)
+    )
+
+
+def _training_images(record: Record, spec: data.Spec) -> int:
+    return min(spec.sizes[0], (record.options["limit"] or spec.sizes)[0])
 
 
 def accuracy(profile: str) -> pd.DataFrame:
     """Test accuracy of each baseline and seed with its 95 % interval, percent."""
     evidence = Evidence(profile)
-    rows = [
+    return pd.DataFrame(
         {
-            "data set": data.spec(cell.dataset).title,
+            "data set": spec.title,
             "seed": seed,
             "test images": record.test_images,
             "accuracy, %": round(100 * record.accuracy, 2),
@@ -114,10 +117,9 @@ def accuracy(profile: str) -> pd.DataFrame:
             "high": round(100 * record.accuracy_high, 2),
             "interval": record.accuracy_interval,
         }
-        for cell in measured(profile)
+        for cell, _, spec in _measured(profile)
         for seed, record in evidence.records(cell.dataset, "vanilla").items()
-    ]
-    return pd.DataFrame(rows)
+    )
 
 
 def mean_accuracy(profile: str, dataset: str) -> float:
@@ -141,13 +143,13 @@ def outcomes(cell: Cell) -> tuple[np.ndarray, np.ndarray]:
 
 def confused(cell: Cell, count: int = 5) -> pd.DataFrame:
     """The mistakes that are made most often."""
-    found, names = study.predictions(cell), class_names(cell.dataset)
-    pairs = zip(found["labels"], found["classes"][:, 0], strict=True)
-    wrong = pd.Series([(int(a), int(b)) for a, b in pairs if a != b], dtype=object)
-    times = wrong.value_counts(sort=False)
-    ordered = sorted(times.items(), key=lambda item: (-item[1], item[0]))[:count]
-    rows = [(names[label], names[guess], number) for (label, guess), number in ordered]
-    return pd.DataFrame(rows, columns=["label", "predicted", "times"])
+    predictions, names = study.predictions(cell), class_names(cell.dataset)
+    pairs = {"label": predictions["labels"], "predicted": predictions["classes"][:, 0]}
+    wrong = pd.DataFrame(pairs).query("label != predicted")
+    times = wrong.groupby(["label", "predicted"]).size().reset_index(name="times")
+    times = times.sort_values("times", ascending=False, kind="stable").head(count)
+    shown = {name: [names[number] for number in times[name]] for name in pairs}
+    return pd.DataFrame({**shown, "times": times["times"].to_numpy()})
 
 
 def flips(profile: str) -> pd.DataFrame:
@@ -172,15 +174,12 @@ def flips(profile: str) -> pd.DataFrame:
 
 def size(profile: str) -> pd.DataFrame:
     """Bytes of each baseline's file against four for each parameter, MiB."""
-    rows = []
-    for cell in measured(profile):
-        record: Record = study.read(cell)
-        rows.append(
-            {
-                "data set": data.spec(cell.dataset).title,
-                "file, MiB": record.size_mib,
-                "4 bytes a parameter, MiB": round(4 * record.parameters / 2**20, 4),
-                "file": cell.artifact_path.relative_to(files.root()).as_posix(),
-            }
-        )
-    return pd.DataFrame(rows)
+    return pd.DataFrame(
+        {
+            "data set": spec.title,
+            "file, MiB": record.size_mib,
+            "4 bytes a parameter, MiB": round(4 * record.parameters / 2**20, 4),
+            "file": cell.artifact_path.relative_to(files.root()).as_posix(),
+        }
+        for cell, record, spec in _measured(profile)
+    )

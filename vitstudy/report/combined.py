@@ -11,6 +11,7 @@ from vitstudy import methods
 from vitstudy.report import significance
 from vitstudy.report.evidence import Evidence
 from vitstudy.report.readable import interval, table
+from vitstudy.survey import pareto
 
 SINGLES = {
     "distillation": "deit-base",
@@ -162,11 +163,7 @@ def field(profile: str, which: int) -> pd.DataFrame:
 
 def on_front(accuracy: pd.Series, size: pd.Series) -> list[bool]:
     """Whether no other is at least as accurate and at most as large, and better in one of them."""
-    points = list(zip(accuracy, size, strict=True))
-    return [
-        not any(a >= accuracy_ and s <= size_ and (a, s) != (accuracy_, size_) for a, s in points)
-        for accuracy_, size_ in points
-    ]
+    return pareto.front(size, accuracy).tolist()
 
 
 def orders(frame: pd.DataFrame) -> pd.DataFrame:

@@ -94,12 +94,11 @@ def _label(axes, best: pd.DataFrame) -> None:
 def together(frames: list[pd.DataFrame], titles: list[str]) -> Figure:
     """What each pair loses beyond the sum of its parts, with its interval; `combined.pairs`."""
     rows = max(1, *map(len, frames))
-    figure = style.figure(height=1.6 + 0.32 * rows)
     names: dict[str, int] = {}
     for frame in frames:
         for row in frame.itertuples():
             names.setdefault(f"{row.first}, then {row.second}", len(names))
-    grid = figure.subplots(1, len(frames), sharey=True, squeeze=False)[0]
+    figure, grid = style.row(len(frames), 1.6 + 0.32 * rows)
     for axes, frame, title in zip(grid, frames, titles, strict=True):
         places = [names[f"{row.first}, then {row.second}"] for row in frame.itertuples()]
         limits = frame["low"], frame["high"]

@@ -13,6 +13,7 @@ from vitstudy.distillation.deit import hard_loss
 from vitstudy.distillation.soft import divergence, soft_loss, soft_targets, survey_loss
 from vitstudy.report import significance
 from vitstudy.report.evidence import Evidence
+from vitstudy.report.published import PUBLISHED_ON, change, printed
 from vitstudy.report.readable import table
 from vitstudy.report.significance import Difference
 
@@ -129,12 +130,12 @@ def compare(profile: str) -> pd.DataFrame:
             record = evidence.record(dataset, key)
             if record is None:
                 continue
-            change = None
+            apart = None
             if key != "vanilla":
                 first = evidence.known.seeds[:1]
-                change = significance.difference(profile, dataset, key, "vanilla", first)
+                apart = significance.difference(profile, dataset, key, "vanilla", first)
             interval = [100 * record.accuracy_low, 100 * record.accuracy_high]
-            rows.append((dataset, key, taught, 100 * record.accuracy, *interval, change, record))
+            rows.append((dataset, key, taught, 100 * record.accuracy, *interval, apart, record))
     columns = ["dataset", "key", "taught", "accuracy", "low", "high", "difference", "record"]
     return pd.DataFrame(rows, columns=columns)
 
@@ -202,20 +203,20 @@ def heads(profile: str) -> pd.DataFrame:
 
 def tiny(profile: str) -> pd.DataFrame:
     """DeiT tiny's share of DeiT base: width, parameters, MACs and bytes; and points of accuracy."""
-    evidence, rows = Evidence(profile), []
-    for dataset in evidence.datasets:
-        small, whole = (evidence.record(dataset, key) for key in ("deit-tiny", "deit-base"))
-        if small and whole:
-            rows.append(
-                {
-                    "data set": data.spec(dataset).title,
-                    "width": f"{small.options['width']:.4g}",
-                    "parameters": f"{small.parameters / whole.parameters:.3f}",
-                    "MACs": f"{small.macs / whole.macs:.3f}",
-                    "bytes": f"{small.size_bytes / whole.size_bytes:.3f}",
-                    "accuracy, points": f"{100 * (small.accuracy - whole.accuracy):+.2f}",
-                }
-            )
+    evidence = Evidence(profile)
+    rows = [
+        (
+            data.spec(dataset).title,
+            f"{small.options['width']:.4g}",
+            f"{small.parameters / whole.parameters:.3f}",
+            f"{small.macs / whole.macs:.3f}",
+            f"{small.size_bytes / whole.size_bytes:.3f}",
+            f"{100 * (small.accuracy - whole.accuracy):+.2f}",
+        )
+        for dataset in evidence.datasets
+        if (small := evidence.record(dataset, "deit-tiny"))
+        and (whole := evidence.record(dataset, "deit-base"))
+    ]
     columns = ["data set", "width", "parameters", "MACs", "bytes", "accuracy, points"]
     return pd.DataFrame(rows, columns=columns)
 
@@ -224,13 +225,10 @@ def published() -> pd.DataFrame:
     """What the papers print of distillation, percent, against their vanilla ViT's points."""
     rows = []
     for key in ("vanilla", "deit-base", "deit-tiny"):
-        method, base = methods.get(key), methods.get("vanilla")
-        row = {"model": method.title}
-        for title, found, before in zip(
-            ("CIFAR-10", "CIFAR-100"), method.published, base.published, strict=True
-        ):
-            row[title] = f"{found.accuracy:.2f}"
-            row[f"{title}, against vanilla"] = f"{found.accuracy - before.accuracy:+.2f}"
+        row = {"model": methods.get(key).title}
+        for which, title in enumerate(PUBLISHED_ON, 1):
+            row[title] = f"{printed(key, which).accuracy:.2f}"
+            row[f"{title}, against vanilla"] = f"{change(key, which):+.2f}"
         rows.append(row)
     return pd.DataFrame(rows)
 

@@ -24,20 +24,20 @@ def targets(
     """
     figure = style.figure(height=3.9)
     axes = figure.subplots(2, len(images), height_ratios=(3, 4), sharey="row", squeeze=False)
-    for position, (image, found, label) in enumerate(zip(images, logits, labels, strict=True)):
-        top = axes[0, position]
+    columns = zip(axes.T, images, logits, labels, strict=True)
+    for (top, bottom), image, found, label in columns:
         top.imshow(image.transpose(1, 2, 0), cmap="gray", vmin=0, vmax=255)
         top.set_title(f"label: {names[label]}")
         top.axis("off")
         p = soft_targets(torch.from_numpy(found).float()[None], temperature)[0].numpy()
         order = np.argsort(-p, kind="stable")[:LIKELIEST]
         colours = [style.PALETTE[2] if each == label else style.MEASURED for each in order]
-        bars = axes[1, position].bar(range(len(order)), 100 * p[order], color=colours)
-        axes[1, position].bar_label(bars, [f"{100 * each:.0f}" for each in p[order]], fontsize=8)
+        bars = bottom.bar(range(len(order)), 100 * p[order], color=colours)
+        bottom.bar_label(bars, [f"{100 * each:.0f}" for each in p[order]], fontsize=8)
         short = [names[each] if len(names[each]) < 6 else f"{names[each][:5]}." for each in order]
         rotation = 45 if max(map(len, short)) > 2 else 0
-        axes[1, position].set_xticks(range(len(order)), short, fontsize=9, rotation=rotation)
-        axes[1, position].grid(axis="x", visible=False)
+        bottom.set_xticks(range(len(order)), short, fontsize=9, rotation=rotation)
+        bottom.grid(axis="x", visible=False)
     axes[1, 0].set(ylabel="soft target, %", ylim=(0, 112))
     title = f"the teacher's likeliest classes at τ = {temperature:g}; green: the label"
     figure.suptitle(title, fontsize=12)
@@ -88,10 +88,8 @@ def students(found: pd.DataFrame, order: list[str]) -> Figure:
     """
     datasets = list(dict.fromkeys(found["dataset"]))
     names = [name for name in order if name in set(found["taught"])]
-    figure = style.figure(height=0.42 * len(names) + 1.3)
-    for axes, dataset in zip(
-        figure.subplots(1, len(datasets), sharey=True, squeeze=False)[0], datasets, strict=True
-    ):
+    figure, panels = style.row(len(datasets), 0.42 * len(names) + 1.3)
+    for axes, dataset in zip(panels, datasets, strict=True):
         part = found[found["dataset"] == dataset]
         for row in part.itertuples():
             colour = style.GREY if row.key == "teacher" else style.MEASURED

@@ -56,26 +56,26 @@ class Evidence:
 
     def record(self, dataset: str, method: str, seed: int | None = None) -> Record | None:
         """The record of a success; None where there is none."""
-        found = study.read(self.cell(dataset, method, seed))
-        return found if found and found.status == "done" else None
+        record = study.read(self.cell(dataset, method, seed))
+        return record if record and record.status == "done" else None
 
     def records(
         self, dataset: str, method: str, seeds: Iterable[int] | None = None
     ) -> dict[int, Record]:
         """The records of the successes, by seed; of the profile's seeds unless others are given."""
         seeds = self.known.seeds if seeds is None else seeds
-        found = {seed: self.record(dataset, method, seed) for seed in seeds}
-        return {seed: record for seed, record in found.items() if record}
+        attempts = {seed: self.record(dataset, method, seed) for seed in seeds}
+        return {seed: record for seed, record in attempts.items() if record}
 
     def mean(self, dataset: str, method: str, field: str) -> float | None:
         """The mean of a record's field over the seeds that are done; None where none is."""
-        found = self.records(dataset, method).values()
-        return statistics.fmean(getattr(record, field) for record in found) if found else None
+        done = self.records(dataset, method).values()
+        return statistics.fmean(getattr(record, field) for record in done) if done else None
 
     def accuracy(self, dataset: str, method: str) -> float | None:
         """Percent of the test images, the mean over the seeds that are done; None where none is."""
-        found = self.mean(dataset, method, "accuracy")
-        return None if found is None else 100 * found
+        share = self.mean(dataset, method, "accuracy")
+        return None if share is None else 100 * share
 
     def size_share(self, dataset: str, method: str) -> float:
         """The file's size in percent of vanilla's; both have to be measured."""
@@ -110,20 +110,20 @@ class Evidence:
         path = self.cell(dataset, method).analysis_path
         if not path.exists():
             return {}
-        with np.load(path, allow_pickle=False) as found:
-            return dict(found)
+        with np.load(path, allow_pickle=False) as arrays:
+            return dict(arrays)
 
     def analyses(self, method: str) -> dict[str, dict[str, np.ndarray]]:
         """`analysis` of every data set that has one, by data set."""
-        found = {dataset: self.analysis(dataset, method) for dataset in self.datasets}
-        return {dataset: arrays for dataset, arrays in found.items() if arrays}
+        every = {dataset: self.analysis(dataset, method) for dataset in self.datasets}
+        return {dataset: arrays for dataset, arrays in every.items() if arrays}
 
     def needed(self, method: str) -> list[Cell]:
         """The cells of `method` that are done, one a data set; raises UserError without any."""
-        found = [self.cell(name, method) for name in self.datasets if self.record(name, method)]
-        if not found:
+        cells = [self.cell(name, method) for name in self.datasets if self.record(name, method)]
+        if not cells:
             raise self.absent(f"record of {method}", method)
-        return found
+        return cells
 
     def absent(self, what: str, *keys: str, them: str = "it") -> UserError:
         """The error that says that there is no `what`, with the command that makes `keys`."""

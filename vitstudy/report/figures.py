@@ -16,7 +16,6 @@ from vitstudy.report import style
 
 FAMILIES = "os^Dv<>PX*"
 """Markers, one for each method family; within a family the colour tells the rows apart."""
-LINES = ("-", "--", "-.", ":")
 
 
 # -- tables 1 and 2 -------------------------------------------------------------------------------
@@ -248,7 +247,7 @@ def staircase(
     figure = style.figure(height=4.2)
     left, right = figure.subplots(1, 2)
     left.plot(inputs, inputs, color=style.GREY, lw=1, label="$r$ itself")
-    for (name, values), line in zip(outputs.items(), LINES, strict=False):
+    for (name, values), line in zip(outputs.items(), style.LINES, strict=False):
         left.plot(inputs, values, line, label=name)
         right.plot(inputs, values - inputs, line, label=name)
     for axes in (left, right):

@@ -124,19 +124,11 @@ def _write(axes, text, centre, box, line, fontsize, bold, pixel) -> None:
     back = axes.transData.inverted().transform
     if np.hypot(*(line[1] - line[0])) > _NEAR * pixel:
         # To the bubble's middle: where bubbles lie over each other, its edge would tell nothing.
-        ends = back(np.stack([centre, line[1]]))
-        (drawn,) = axes.plot(
-            *ends.T, color="#666666", lw=0.5, marker="o", ms=1.6, markevery=[0], zorder=3.5
-        )
+        look = {"color": "#666666", "lw": 0.5, "marker": "o", "ms": 1.6, "markevery": [0]}
+        (drawn,) = axes.plot(*back(np.stack([centre, line[1]])).T, zorder=3.5, **look)
         drawn.set_in_layout(False)
-    artist = axes.text(
-        *back(((box.x0 + box.x1) / 2, (box.y0 + box.y1) / 2)),
-        text,
-        fontsize=fontsize,
-        ha="center",
-        va="center",
-        fontweight="bold" if bold else "normal",
-        zorder=4,
-        bbox={"boxstyle": "square,pad=0.03", "fc": "white", "ec": "none", "alpha": 0.7},
-    )
+    middle = back((box.min + box.max) / 2)
+    look = {"ha": "center", "va": "center", "fontweight": "bold" if bold else "normal"}
+    ground = {"boxstyle": "square,pad=0.03", "fc": "white", "ec": "none", "alpha": 0.7}
+    artist = axes.text(*middle, text, fontsize=fontsize, zorder=4, bbox=ground, **look)
     artist.set_in_layout(False)

@@ -10,7 +10,6 @@ import torch
 
 from vitstudy import data, measure, methods, profiles
 from vitstudy.attention import nystrom, scaling
-from vitstudy.methods import Method
 from vitstudy.profiles import Architecture
 from vitstudy.record import Record
 from vitstudy.report import published
@@ -130,21 +129,19 @@ def errors(found: dict[str, dict]) -> pd.DataFrame:
 
 def convergence(found: dict[str, dict], iterations: int) -> pd.DataFrame:
     """The inverse's residual at the papers' m: at the start, after so many iterations, and last."""
-    rows = []
-    for title, analysis in found.items():
-        for number in _papers(analysis):
-            left = residual(analysis, number)
-            rows.append(
-                {
-                    "data set": title,
-                    "landmarks": number,
-                    "at the start": left[0].mean(),
-                    f"after {iterations}": left[iterations].mean(),
-                    "greatest of a layer": left[iterations].max(),
-                    f"after {len(left) - 1}": left[-1].mean(),
-                }
-            )
-    return pd.DataFrame(rows)
+    return pd.DataFrame(
+        {
+            "data set": title,
+            "landmarks": number,
+            "at the start": left[0].mean(),
+            f"after {iterations}": left[iterations].mean(),
+            "greatest of a layer": left[iterations].max(),
+            f"after {len(left) - 1}": left[-1].mean(),
+        }
+        for title, analysis in found.items()
+        for number in _papers(analysis)
+        for left in [residual(analysis, number)]
+    )
 
 
 def _papers(analysis: dict) -> list[int]:
@@ -188,12 +185,13 @@ def accuracies(profile: str) -> pd.DataFrame:
     """
     evidence, rows = Evidence(profile), []
     wanted = [methods.get(key) for key in (BASE, CONTROL)]
-    for which, dataset in enumerate(evidence.datasets):
+    for which, dataset in enumerate(evidence.datasets, 1):
         base = evidence.record(dataset, BASE)
         for method in (*wanted, *FAMILY):
             record = evidence.record(dataset, method.key)
             if record is None or base is None:
                 continue
+            printed = published.change(method.key, which) if method.published else math.nan
             rows.append(
                 {
                     "data set": data.spec(dataset).title,
@@ -205,7 +203,7 @@ def accuracies(profile: str) -> pd.DataFrame:
                     "change": 100 * (record.accuracy - base.accuracy),
                     "wrong": record.flips_to_wrong,
                     "right": record.flips_to_right,
-                    "published change": _published_change(method, which),
+                    "published change": printed,
                     "MACs, share of vanilla's": record.macs / base.macs,
                 }
             )
@@ -222,12 +220,6 @@ def landmarks_of(record: Record) -> float:
     if number is None:
         number = published.tokens(Architecture(**record.options["architecture"]))
     return float(number)
-
-
-def _published_change(method: Method, which: int) -> float:
-    if not method.published:
-        return math.nan
-    return method.published[which].accuracy - methods.get(BASE).published[which].accuracy
 
 
 def layer_errors(profile: str) -> pd.DataFrame:
@@ -273,16 +265,13 @@ def macs(architecture: Architecture, iterations: int = nystrom.ITERATIONS) -> pd
 
 def published_speeds() -> pd.DataFrame:
     """The papers' GPU speeds over vanilla's in the same table, and what MACs alone would give."""
-    base = methods.get(BASE).published
     by_macs = macs(profiles.get("paper").architecture).set_index("landmarks")["network"]
     rows = []
     for method in ROWS:
-        row = {"landmarks": method.options["num_landmarks"]}
-        for which in (0, 1):
-            ratio = method.published[which].gpu_speed / base[which].gpu_speed
-            row[f"published, Table {which + 1}"] = ratio
-        rows.append({**row, "by MACs": by_macs[row["landmarks"]]})
-    return pd.DataFrame(rows)
+        number, ratios = method.options["num_landmarks"], published.gpu_ratios(method.key)
+        rows.append((number, *ratios, by_macs[number]))
+    columns = ["landmarks", "published, Table 1", "published, Table 2", "by MACs"]
+    return pd.DataFrame(rows, columns=columns)
 
 
 def timings(profile: str, device: str = "cpu") -> pd.DataFrame:

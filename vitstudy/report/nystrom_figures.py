@@ -9,13 +9,6 @@ from matplotlib.ticker import FuncFormatter, NullFormatter
 
 from vitstudy.report import nystrom, style
 
-LINES = ("-", "--", "-.", ":")
-MARKERS = "os^Dv"
-
-
-def _grid(figure: Figure, rows: int, columns: int, **shared) -> np.ndarray:
-    return figure.subplots(rows, columns, squeeze=False, **shared)
-
 
 def _plain(axis, ticks) -> None:
     """Those ticks on a logarithmic axis, as plain numbers."""
@@ -30,8 +23,7 @@ def spectra(found: dict[str, dict]) -> Figure:
 
     Thin lines: the same rows with their entries in another order.
     """
-    figure = style.figure(height=3.9)
-    grid = _grid(figure, 1, len(found), sharey=True)[0]
+    figure, grid = style.row(len(found), 3.9)
     for axes, (title, analysis) in zip(grid, found.items(), strict=True):
         shown = analysis["shown_layers"]
         for place, layer in enumerate(shown):
@@ -55,7 +47,7 @@ def spectra(found: dict[str, dict]) -> Figure:
 def matrices(shown: list[dict], num_landmarks: int) -> Figure:
     """One head's matrix in each layer: softmax, by landmarks, and the difference of the two."""
     figure = style.figure(height=2.55 * len(shown))
-    grid = _grid(figure, len(shown), 3)
+    grid = figure.subplots(len(shown), 3, squeeze=False)
     for row, (line, found) in enumerate(zip(grid, shown, strict=True)):
         top = np.quantile(found["softmax"], 0.995)  # a few entries would leave the rest dark
         for axes, name in zip(line[:2], ("softmax", "landmarks"), strict=True):
@@ -84,13 +76,16 @@ def errors(frame: pd.DataFrame, layers: list[int]) -> Figure:
     """Error of the matrix against landmarks, of `nystrom.errors`: data sets down, layers across."""
     titles = list(dict.fromkeys(frame["data set"]))
     figure = style.figure(height=0.9 + 2.3 * len(titles))
-    grid = _grid(figure, len(titles), len(layers), sharex=True, sharey=True)
+    grid = figure.subplots(len(titles), len(layers), sharex=True, sharey=True, squeeze=False)
     for row, title in zip(grid, titles, strict=True):
         for axes, layer in zip(row, layers, strict=True):
             here = frame[(frame["data set"] == title) & (frame["layer"] == layer)]
             for place, (label, part) in enumerate(here.groupby("inverse", sort=False)):
                 some = part[part["error"] > 1e-5]  # at m = n there is none, which no log axis shows
-                look = MARKERS[place % len(MARKERS)] + LINES[place % len(LINES)]
+                look = (
+                    style.MARKERS[place % len(style.MARKERS)]
+                    + style.LINES[place % len(style.LINES)]
+                )
                 colour = style.GREY if label == nystrom.BEST else style.PALETTE[place]
                 axes.plot(
                     some["landmarks"], 100 * some["error"], look, ms=3.5, color=colour, label=label
@@ -113,15 +108,16 @@ def errors(frame: pd.DataFrame, layers: list[int]) -> Figure:
 @style.styled
 def residuals(found: dict[str, dict], iterations: int) -> Figure:
     """The inverse's residual by iteration at the papers' m, mean over layers, and their spread."""
-    figure = style.figure(height=3.7)
-    grid = _grid(figure, 1, len(found), sharey=True)[0]
+    figure, grid = style.row(len(found), 3.7)
     for axes, (title, analysis) in zip(grid, found.items(), strict=True):
         numbers = [m for m in analysis["landmarks"] if m in nystrom.scaling.LANDMARKS]
         for place, number in enumerate(numbers):
             left = nystrom.residual(analysis, number)
             steps = np.arange(len(left))
             colour = style.PALETTE[place]
-            axes.plot(steps, left.mean(1), LINES[place], color=colour, label=f"{number} landmarks")
+            axes.plot(
+                steps, left.mean(1), style.LINES[place], color=colour, label=f"{number} landmarks"
+            )
             axes.fill_between(steps, left.min(1), left.max(1), color=colour, alpha=0.15, lw=0)
         axes.axvline(iterations, color=style.GREY, lw=1, label=f"{iterations} iterations")
         axes.set_yscale("log")
@@ -135,8 +131,7 @@ def residuals(found: dict[str, dict], iterations: int) -> Figure:
 def accuracy(frame: pd.DataFrame) -> Figure:
     """Accuracy against vanilla by landmarks, of `nystrom.accuracies`, published hollow."""
     titles = list(dict.fromkeys(frame["data set"]))
-    figure = style.figure(height=4.0)
-    grid = _grid(figure, 1, len(titles), sharey=True)[0]
+    figure, grid = style.row(len(titles), 4.0)
     looks = {
         ("segment", False): ("o-", style.PALETTE[0], "drop-in"),
         ("own", False): ("D:", style.PALETTE[2], "drop-in, class token a landmark"),
@@ -186,7 +181,7 @@ def scaling(frame: pd.DataFrame, marks: list[int]) -> Figure:
             axes.plot(
                 part["tokens"],
                 part[column],
-                MARKERS[place % len(MARKERS)] + LINES[place % len(LINES)],
+                style.MARKERS[place % len(style.MARKERS)] + style.LINES[place % len(style.LINES)],
                 ms=4,
                 color=style.PALETTE[place % len(style.PALETTE)],
                 label=NAMES.get(name) or nystrom.attention_name(name, "landmarks: "),

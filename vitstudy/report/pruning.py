@@ -16,7 +16,7 @@ from vitstudy import data, measure, methods, profiles, training
 from vitstudy.profiles import Recipe
 from vitstudy.pruning import importance, slim
 from vitstudy.pruning.slim import KINDS, Shape
-from vitstudy.report import tables
+from vitstudy.report import published, tables
 from vitstudy.report.evidence import Evidence
 from vitstudy.report.readable import table
 
@@ -305,9 +305,9 @@ def unpruned(profile: str) -> dict[str, float]:
 def against_the_papers(profile: str) -> pd.DataFrame:
     """What pruning costs in the papers and here, in points against vanilla and the control."""
     evidence, rows = Evidence(profile), []
-    for r, (place, dataset) in itertools.product(RATES, enumerate(evidence.datasets)):
+    for r, (which, dataset) in itertools.product(RATES, enumerate(evidence.datasets, 1)):
         row = f"vtp-r{r}"
-        before, after = (methods.get(key).published[place] for key in ("vanilla", row))
+        before, after = (published.printed(key, which).size for key in ("vanilla", row))
         measured = evidence.accuracy(dataset, row)
         references = [evidence.accuracy(dataset, key) for key in ("vanilla", CONTROL)]
         changes = [
@@ -319,9 +319,9 @@ def against_the_papers(profile: str) -> pd.DataFrame:
         rows.append(
             {
                 "r": r,
-                "published on": tables.PUBLISHED_ON[place],
-                "published, points": f"{after.accuracy - before.accuracy:+.2f}",
-                "published, size": f"{100 * (after.size / before.size - 1):+.0f} %",
+                "published on": tables.PUBLISHED_ON[which - 1],
+                "published, points": f"{published.change(row, which):+.2f}",
+                "published, size": f"{100 * (after / before - 1):+.0f} %",
                 "measured on": title(dataset),
                 "against vanilla, points": changes[0],
                 "against the control, points": changes[1],
@@ -399,10 +399,8 @@ def _says_accuracy(profile: str) -> list[str]:
 
 
 def _published(dataset: str, profile: str) -> str:
-    place = profiles.get(profile).datasets.index(dataset)
-    vanilla = methods.get("vanilla").published[place].accuracy
-    losses = [methods.get(f"vtp-r{r}").published[place].accuracy - vanilla for r in RATES]
-    return " and ".join(f"{each:+.1f}" for each in losses)
+    which = profiles.get(profile).datasets.index(dataset) + 1
+    return " and ".join(f"{published.change(f'vtp-r{r}', which):+.1f}" for r in RATES)
 
 
 def _says_scores(profile: str) -> list[str]:

@@ -78,13 +78,7 @@ def _around(axes: Axes) -> None:
     y = -0.05
     axes.plot([5, 0.5, 0.5], [15.2, 15.2, y], color=GATE, lw=1.8)
     _arrow(axes, (0.5, y), (4.2, y), GATE)
-    axes.text(
-        *(0.75, 7.4, "past the block: weight 1 - g"),
-        rotation=90,
-        va="center",
-        ha="left",
-        fontsize=9,
-    )
+    axes.text(0.75, 7.4, "past the block: weight 1 - g", rotation=90, va="center", fontsize=9)
     axes.text(5, y, "g", ha="center", va="center", fontsize=10)
     axes.plot([5], [y], "D", ms=15, mfc=GATE, mec="#444444", zorder=1)
 
@@ -204,8 +198,7 @@ def accuracy(found: pd.DataFrame, unpruned: dict[str, float]) -> Figure:
     datasets = list(dict.fromkeys(found["dataset"]))
     if not datasets:
         return _nothing()
-    figure = style.figure(height=3.9)
-    grid = figure.subplots(1, len(datasets), sharey=True, squeeze=False)[0]
+    figure, grid = style.row(len(datasets), 3.9)
     rows = [row for row in pruning.ROWS if row in set(found["row"])]
     rates = sorted(set(found["r"]))
     for axes, dataset in zip(grid, datasets, strict=True):

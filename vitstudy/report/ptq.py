@@ -14,8 +14,8 @@ from torch import Tensor
 from vitstudy import data, methods
 from vitstudy.errors import check_bits
 from vitstudy.quantization import figure1, fq_vit, uniform
-from vitstudy.report import tables
 from vitstudy.report.evidence import Evidence
+from vitstudy.report.published import PUBLISHED_ON, change, printed
 from vitstudy.report.readable import interval, table
 from vitstudy.report.significance import LEVEL, difference, holm
 from vitstudy.study import Cell
@@ -118,19 +118,15 @@ def readable(frame: pd.DataFrame) -> pd.DataFrame:
 
 def published() -> pd.DataFrame:
     """What papers A, B and C print for vanilla and for FQ-ViT, accuracy in percent."""
-    vanilla, quantized = methods.METHODS[0], next(m for m in methods.METHODS if m.key == "fq-vit")
-    rows = [
+    return pd.DataFrame(
         {
             "data set": title,
-            "vanilla ViT, %": before.accuracy,
-            "FQ-ViT, %": after.accuracy,
-            "change, points": round(after.accuracy - before.accuracy, 2),
+            "vanilla ViT, %": printed("vanilla", which).accuracy,
+            "FQ-ViT, %": printed("fq-vit", which).accuracy,
+            "change, points": round(change("fq-vit", which), 2),
         }
-        for title, before, after in zip(
-            tables.PUBLISHED_ON, vanilla.published, quantized.published, strict=True
-        )
-    ]
-    return pd.DataFrame(rows)
+        for which, title in enumerate(PUBLISHED_ON, 1)
+    )
 
 
 def factors(profile: str) -> pd.DataFrame:

@@ -12,9 +12,9 @@ from vitstudy import methods
 from vitstudy.errors import check_bits
 from vitstudy.quantization import diffq, lsq
 from vitstudy.quantization.uniform import quantization_range
-from vitstudy.record import Record
 from vitstudy.report.evidence import Evidence
 from vitstudy.report.readable import significant
+from vitstudy.report.significance import difference
 
 LSQ_ROWS = (
     *("vanilla", "continued", "rounded-w4", "rounded-w4-mse", "lsq-w4", "lsq-w8"),
@@ -86,7 +86,9 @@ def noise_against_rounding(weight: torch.Tensor, bits: tuple[int, ...]) -> pd.Da
 
 def rows(profile: str, which: int, keys: tuple[str, ...]) -> pd.DataFrame:
     """The measured rows among `keys` of Table 1's or 2's data set, as text for a reader."""
-    shown = [
+    evidence = Evidence(profile)
+    dataset = evidence.dataset(which)
+    return pd.DataFrame(
         {
             "Model": methods.get(key).title,
             "Accuracy, % (95 %)": f"{100 * record.accuracy:.2f} "
@@ -97,16 +99,9 @@ def rows(profile: str, which: int, keys: tuple[str, ...]) -> pd.DataFrame:
             "File, MiB": significant(record.size_mib),
             "Steps": f"{record.steps:,}",
         }
-        for key, record in _records(profile, which, keys).items()
-    ]
-    return pd.DataFrame(shown)
-
-
-def _records(profile: str, which: int, keys: tuple[str, ...]) -> dict[str, Record]:
-    """The first seed's records of those of `keys` that are measured."""
-    evidence = Evidence(profile)
-    found = {key: evidence.record(evidence.dataset(which), key) for key in keys}
-    return {key: record for key, record in found.items() if record}
+        for key in keys
+        if (record := evidence.record(dataset, key))
+    )
 
 
 def steps(profile: str, key: str = "lsq-w4") -> pd.DataFrame:
@@ -152,28 +147,36 @@ def sizes(profile: str) -> pd.DataFrame:
     return pd.DataFrame(shown)
 
 
+COMPARED = (
+    ("lsq-w4", "rounded-w4", "Training with learned steps, over plain rounding at 4 bits"),
+    ("lsq-w4", "rounded-w4-mse", "The same, over rounding at the steps that it started from"),
+    ("lsq-w4", "continued", "4-bit weights, over training on in float"),
+    ("diffq", "small", "DiffQ's bits, over its own small network in float"),
+    ("diffq", "small-as-diffq", "DiffQ's bits, over a dense network of as many bytes"),
+    ("diffq-finetuned", "small-as-diffq-finetuned", "The same, where DiffQ has the baseline"),
+    ("diffq-finetuned", "diffq-gaussian", "Uniform noise, over Gaussian"),
+)
+"""A row, the row that it is compared with, and what that shows."""
+FINDING = (
+    "- {what}: {difference} points, paired on the same images (95 %; {accuracy:.2f} against "
+    "{other_accuracy:.2f} %), {size} against {other_size} MiB."
+)
+
+
 def findings(profile: str, which: int) -> list[str]:
     """Sentences with the measured accuracies, a line each, of what there is to compare."""
-    found, lines = _records(profile, which, (*LSQ_ROWS, *DIFFQ_ROWS)), []
-    for key, other, what in (
-        ("lsq-w4", "rounded-w4", "training with learned steps, over plain rounding at 4 bits"),
-        ("lsq-w4", "rounded-w4-mse", "the same, over rounding at the steps that it started from"),
-        ("lsq-w4", "continued", "4-bit weights, over training on in float"),
-        ("diffq", "small", "DiffQ's bits, over its own small network in float"),
-        ("diffq", "small-as-diffq", "DiffQ's bits, over a dense network of as many bytes"),
-        ("diffq-finetuned", "small-as-diffq-finetuned", "the same, where DiffQ has the baseline"),
-        ("diffq-finetuned", "diffq-gaussian", "uniform noise, over Gaussian"),
-    ):
-        if key in found and other in found:
-            one, two = found[key], found[other]
-            change = 100 * (one.accuracy - two.accuracy)
-            apart = one.accuracy_low > two.accuracy_high or two.accuracy_low > one.accuracy_high
-            clear = "apart" if apart else "overlapping"
-            lines.append(
-                f"- {what[0].upper()}{what[1:]}: {change:+.2f} points "
-                f"({100 * one.accuracy:.2f} against {100 * two.accuracy:.2f} %, "
-                f"intervals {clear}), "
-                f"{significant(one.size_mib, 3)} against "
-                f"{significant(two.size_mib, 3)} MiB."
-            )
+    evidence = Evidence(profile)
+    dataset = evidence.dataset(which)
+    lines = [
+        FINDING.format(
+            what=what,
+            difference=change,
+            accuracy=evidence.accuracy(dataset, key),
+            other_accuracy=evidence.accuracy(dataset, other),
+            size=significant(evidence.mean(dataset, key, "size_mib"), 3),
+            other_size=significant(evidence.mean(dataset, other, "size_mib"), 3),
+        )
+        for key, other, what in COMPARED
+        if (change := difference(profile, dataset, key, other))
+    ]
     return lines or ["- Nothing to compare is measured on this profile yet."]

@@ -9,7 +9,6 @@ from matplotlib.ticker import MaxNLocator
 
 from vitstudy.report import style
 
-MARKERS = "os^Dv*"
 SHARES = (50, 25, 12.5, 5, 2, 1, 0.5)
 CHANGES = (-100, -50, -20, -10, -5, -2, -1, 0, 1, 2, 5)
 """Ticks of the sweep, percent and points: even between -2 and 2, beyond that logarithmic."""
@@ -43,8 +42,8 @@ def steps(frame: pd.DataFrame, titles: list[str]) -> Figure:
     upper, lower = figure.subplots(2, 1, sharex=True)
     for table, rows in frame.groupby("table"):
         look = {"color": style.PALETTE[table - 1], "label": titles[table - 1], "ms": 5}
-        upper.plot(rows["depth"], rows["step"], MARKERS[table - 1], **look)
-        lower.plot(rows["depth"], 100 * rows["clipped"], MARKERS[table - 1], **look)
+        upper.plot(rows["depth"], rows["step"], style.MARKERS[table - 1], **look)
+        lower.plot(rows["depth"], 100 * rows["clipped"], style.MARKERS[table - 1], **look)
     upper.axhline(1, color=style.GREY, lw=1)
     upper.set_ylabel("learned step\nover its start")
     lower.set_ylabel("weights at the\noutermost codes, %")
@@ -80,7 +79,7 @@ def sweep(frames: list[pd.DataFrame], published: list[pd.DataFrame], titles: lis
             rows = frame[frame["family"] == family]
             look = {
                 "color": style.PALETTE[position],
-                "marker": MARKERS[position],
+                "marker": style.MARKERS[position],
                 "ms": 5,
                 "label": family,
             }

@@ -9,7 +9,7 @@ from matplotlib.lines import Line2D
 
 from vitstudy.methods import METHODS
 from vitstudy.report import style
-from vitstudy.report.figures import FAMILIES, LINES
+from vitstudy.report.figures import FAMILIES
 from vitstudy.report.scales import CLASSES, ENOUGH, PRINT, SCALES
 
 COLOURS = (*style.PALETTE[:6], style.PALETTE[9])
@@ -57,15 +57,8 @@ def _ranks(axes: Axes, own: pd.DataFrame) -> None:
         line = line.set_index("x").reindex(range(len(names)))
         axes.plot(line.index, line["place"], marker + dash, color=colour, ms=6, lw=1.6)
     for row in own[own["scale"] == PRINT].itertuples():
-        axes.annotate(
-            *(row.model, (row.x, row.place), (8, 0)),
-            **{
-                "textcoords": "offset points",
-                "va": "center",
-                "fontsize": 9,
-                "annotation_clip": False,
-            },
-        )
+        look = {"textcoords": "offset points", "va": "center", "fontsize": 9}
+        axes.annotate(row.model, (row.x, row.place), (8, 0), annotation_clip=False, **look)
     axes.set_xticks(range(len(names)), [_column(name, own) for name in names])
     axes.margins(x=0.02)
     axes.set_yticks(range(1, len(METHODS) + 1))
@@ -87,7 +80,7 @@ def _looks() -> dict[str, tuple[str, str, str]]:
     looks = {}
     for method in METHODS:
         family = families.index(method.method)
-        dash = LINES[seen.setdefault(method.method, 0)]
+        dash = style.LINES[seen.setdefault(method.method, 0)]
         seen[method.method] += 1
         looks[method.key] = (FAMILIES[family], COLOURS[family], dash)
     return looks
@@ -119,16 +112,9 @@ def intervals(frame: pd.DataFrame) -> Figure:
         Line2D([], [], ls="", marker=TABLE_LOOKS[which][0], color=TABLE_LOOKS[which][1], label=name)
         for which, name in CLASSES.items()
     ]
+    wide = {"lw": 6, "alpha": 0.5, "solid_capstyle": "butt"}
     handles += [
-        Line2D(
-            [],
-            [],
-            color=style.GREY,
-            lw=6,
-            alpha=0.5,
-            solid_capstyle="butt",
-            label="95 % over images",
-        ),
+        Line2D([], [], color=style.GREY, label="95 % over images", **wide),
         Line2D([], [], color=style.GREY, lw=1.4, marker="|", ms=9, label="95 % over rows"),
         Line2D([], [], color=style.WARNING, lw=1.4, ls="--", label="what it takes to predict"),
     ]

@@ -18,6 +18,8 @@ PALETTE = seaborn.color_palette("colorblind").as_hex()
 MEASURED, PUBLISHED, WARNING, GREY = PALETTE[0], "#555555", PALETTE[3], "#8c8c8c"
 HEAT = "viridis"
 """For values; it keeps its order in grey and for colour-blind readers."""
+LINES = ("-", "--", "-.", ":")
+MARKERS = "os^Dv*"
 WIDTH = 8.0
 """Inches of a figure that fills a notebook's column."""
 DPI = 160
@@ -65,6 +67,12 @@ def axes(width: float = WIDTH, height: float = 4.0) -> tuple[Figure, Axes]:
     """A figure, inches, with one pair of axes."""
     drawn = figure(width, height)
     return drawn, drawn.subplots()
+
+
+def row(count: int, height: float) -> tuple[Figure, list[Axes]]:
+    """A figure, `height` in inches, with `count` panels side by side on one y axis."""
+    drawn = figure(height=height)
+    return drawn, list(drawn.subplots(1, count, sharey=True, squeeze=False)[0])
 
 
 def legend(axes: Axes | Sequence[Axes], side: str, columns: int) -> None:

@@ -153,13 +153,10 @@ def shown(number: int, folder: Path = tables.DATA) -> pd.DataFrame:
 
 def verdicts(found: pd.DataFrame, by: str) -> pd.DataFrame:
     """How many rows of an audit have each verdict, a row for each value of the column `by`."""
-    counts = pd.crosstab(found[by], found["verdict"])
-    order = [*AUDIT_VERDICTS, *VERDICTS]
-    counts = counts[[each for each in order if each in counts]]
-    counts.columns.name = None
-    counts["all"] = counts.sum(axis=1)
-    total = counts.sum().rename("all")
-    return pd.concat([counts, total.to_frame().T]).rename_axis(by).reset_index()
+    counts = pd.crosstab(found[by], found["verdict"], margins=True, margins_name="all")
+    order = [*AUDIT_VERDICTS, *VERDICTS, "all"]
+    shown = counts[[verdict for verdict in order if verdict in counts]]
+    return shown.rename_axis(index=by, columns=None).reset_index()
 
 
 AUDIT_VERDICTS = (audit.AGREES, audit.ROUNDING, audit.LAST_DIGIT, audit.OFF, audit.NOT_PRINTED)

@@ -10,7 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import FixedLocator, NullLocator
-from matplotlib.transforms import Bbox
+from matplotlib.transforms import Bbox, ScaledTranslation
 
 from vitstudy.report import labels, style
 from vitstudy.survey import pareto
@@ -171,53 +171,28 @@ def _axes(axes: Axes, cost: pd.Series, title: str) -> None:
 TITLES = {"parameters": "#Param", "flops": "FLOPs", "size": "Size"}
 
 
-def _size_legend(axes: Axes, reference, scale: float, area: str):
+def _size_legend(axes: Axes, reference, scale: float, area: str) -> Bbox:
     """Grey bubbles with their values in the lower right corner; the box that they take, pixels."""
     figure = axes.figure
     figure.draw_without_rendering()
-    frame = axes.get_window_extent()
-    pixel = figure.dpi / 72
-    radii = [math.sqrt(value * scale) / 2 * pixel for value, _ in reference]
-    right = frame.x1 - 8 * pixel
-    floor = frame.y0 + 20 * pixel
-    lefts = []
+    radii = [math.sqrt(value * scale) / 2 for value, _ in reference]
+
+    def write(text: str, x: float, y: float, side: str) -> None:
+        look = {"fontsize": 8, "ha": "center", "va": side, "color": "#555555"}
+        place = {"xycoords": "axes fraction", "textcoords": "offset points"}
+        axes.annotate(text, (1, 0), (x, y), **place, **look).set_in_layout(False)
+
+    x = -8.0  # points from the lower right corner
     for (value, text), radius in reversed(list(zip(reference, radii, strict=True))):
-        room = max(radius, 13 * pixel)
-        centre = (right - room, floor + radius)
-        place = axes.transAxes.inverted().transform(centre)
-        drawn = axes.scatter(
-            *place,
-            s=value * scale,
-            color="#c8c8c8",
-            edgecolors="#8c8c8c",
-            linewidths=0.6,
-            transform=axes.transAxes,
-            zorder=1.2,
-        )
-        drawn.set_in_layout(False)
-        below = axes.transAxes.inverted().transform((centre[0], floor - 4 * pixel))
-        said = axes.text(
-            *below,
-            text,
-            transform=axes.transAxes,
-            fontsize=8,
-            ha="center",
-            va="top",
-            color="#555555",
-        )
-        said.set_in_layout(False)
-        lefts.append(right - 2 * room)
-        right -= 2 * room + 6 * pixel
-    top = floor + 2 * max(radii) + 4 * pixel
-    above = axes.transAxes.inverted().transform(((lefts[-1] + frame.x1) / 2, top))
-    said = axes.text(
-        *above,
-        f"area: {TITLES[area]}",
-        transform=axes.transAxes,
-        fontsize=8,
-        ha="center",
-        va="bottom",
-        color="#555555",
-    )
-    said.set_in_layout(False)
-    return Bbox.from_extents(min(lefts) - 4 * pixel, frame.y0, frame.x1, top + 14 * pixel)
+        room = max(radius, 13)
+        shift = ScaledTranslation((x - room) / 72, (20 + radius) / 72, figure.dpi_scale_trans)
+        look = {"color": "#c8c8c8", "edgecolors": "#8c8c8c", "linewidths": 0.6, "zorder": 1.2}
+        bubble = axes.scatter(1, 0, s=value * scale, transform=axes.transAxes + shift, **look)
+        bubble.set_in_layout(False)
+        write(text, x - room, 16, "top")
+        x -= 2 * room + 6
+    top = 24 + 2 * max(radii)
+    write(f"area: {TITLES[area]}", (x + 6) / 2, top, "bottom")
+    frame, pixel = axes.get_window_extent(), figure.dpi / 72
+    left, top = frame.x1 + (x + 2) * pixel, frame.y0 + (top + 14) * pixel
+    return Bbox.from_extents(left, frame.y0, frame.x1, top)

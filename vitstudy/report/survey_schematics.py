@@ -24,18 +24,9 @@ def _canvas(figure: Figure, axes: Axes) -> Axes:
 
 def _box(axes: Axes, x: float, y: float, text: str, colour=PLAIN, width=0.2, height=0.085, **look):
     """A box with its middle at (x, y), shares of the axes; its middle and half its sides."""
-    axes.add_patch(
-        FancyBboxPatch(
-            (x - width / 2, y - height / 2),
-            width,
-            height,
-            boxstyle="round,pad=0,rounding_size=0.012",
-            fc=colour,
-            ec=INK,
-            lw=1.1,
-            **look,
-        )
-    )
+    look = {"boxstyle": "round,pad=0,rounding_size=0.012", "ec": INK, "lw": 1.1, **look}
+    corner = x - width / 2, y - height / 2
+    axes.add_patch(FancyBboxPatch(corner, width, height, fc=colour, **look))
     axes.text(x, y, text, ha="center", va="center", fontsize=9.5, color=INK)
     return x, y, width / 2, height / 2
 
@@ -50,7 +41,13 @@ def _arrow(axes: Axes, start, end, **look) -> None:
         way = 1 if y1 > y0 else -1
         ends = (x0, y0 + way * h0), (x1, y1 - way * h1)
     look = {"arrowstyle": "-|>", "mutation_scale": 11, "lw": 1.1, "color": INK, **look}
-    axes.add_patch(FancyArrowPatch(*ends, shrinkA=1, shrinkB=1, **look))
+    axes.add_patch(FancyArrowPatch(*ends, **{"shrinkA": 1, "shrinkB": 1, **look}))
+
+
+def _arrows(axes: Axes, *pairs) -> None:
+    """An arrow from the first to the second box of each pair."""
+    for start, end in pairs:
+        _arrow(axes, start, end)
 
 
 @style.styled
@@ -67,11 +64,8 @@ def attention() -> Figure:
     softmax = _box(left, 0.35, 0.63, "Softmax", PLAIN, 0.4)
     product = _box(left, 0.55, 0.81, "MatMul  with $V$", QUADRATIC, 0.4)
     out = _box(left, 0.55, 0.955, "$A(Q, K, V)$", DATA, 0.3, 0.07)
-    for start, end in ((q, scores), (k, scores), (scores, scaled), (scaled, softmax)):
-        _arrow(left, start, end)
-    _arrow(left, softmax, product)
-    _arrow(left, v, product)
-    _arrow(left, product, out)
+    _arrows(left, (q, scores), (k, scores), (scores, scaled), (scaled, softmax))
+    _arrows(left, (softmax, product), (v, product), (product, out))
     left.text(0.14, 0.27, "$O(n^2 d_k)$", fontsize=9.5, ha="right", va="center", color="#a33b12")
     left.text(0.34, 0.81, "$O(n^2 d_v)$", fontsize=9.5, ha="right", va="center", color="#a33b12")
     left.set_xlim(-0.12, 1)
@@ -83,12 +77,10 @@ def attention() -> Figure:
     for x, name in ((0.17, "1"), (0.5, "2"), (0.83, "h")):
         linear = _box(right, x, 0.29, "linear\nQ, K, V", PLAIN, 0.24, 0.13)
         head = _box(right, x, 0.53, f"self-attention\nhead {name}", QUADRATIC, 0.29, 0.13)
-        _arrow(right, tokens, linear)
-        _arrow(right, linear, head)
-        _arrow(right, head, (x, *joined[1:]) if x != 0.5 else joined)
+        above = (x, *joined[1:]) if x != 0.5 else joined
+        _arrows(right, (tokens, linear), (linear, head), (head, above))
     right.text(0.665, 0.53, "…", ha="center", va="center", fontsize=13)
-    _arrow(right, joined, last)
-    _arrow(right, last, out)
+    _arrows(right, (joined, last), (last, out))
     return figure
 
 
@@ -107,17 +99,9 @@ def distillation() -> Figure:
     classed = _box(axes, 0.725, 0.14, r"$L_{Class}$", PLAIN, 0.22, 0.15)
     truth = _box(axes, 0.725, 0.4, "ground truth", DATA, 0.15, 0.11)
     total = _box(axes, 0.93, 0.36, "$L_{KD}=$\n$L_{Class}+L_{Dstl}$", QUADRATIC, 0.13, 0.24)
-    _arrow(axes, image, teacher)
-    _arrow(axes, image, student)
-    _arrow(axes, teacher, soft_t)
-    _arrow(axes, student, soft_s)
-    _arrow(axes, student, hard)
-    _arrow(axes, soft_t, distilled)
-    _arrow(axes, soft_s, distilled)
-    _arrow(axes, hard, classed)
-    _arrow(axes, truth, classed)
-    _arrow(axes, distilled, total)
-    _arrow(axes, classed, total)
+    _arrows(axes, (image, teacher), (image, student), (teacher, soft_t), (student, soft_s))
+    _arrows(axes, (student, hard), (soft_t, distilled), (soft_s, distilled), (hard, classed))
+    _arrows(axes, (truth, classed), (distilled, total), (classed, total))
     below = -0.04
     axes.plot([0.93, 0.93, 0.28], [0.24, below, below], "--", color=style.WARNING, lw=1.2)
     _arrow(axes, (0.28, below, 0, 0), student, color=style.WARNING)
@@ -138,24 +122,17 @@ def quantization(values: np.ndarray, step_size: float, bits: int, name: str) -> 
     figure = style.figure(height=4.4)
     grid = figure.subplots(2, 2, height_ratios=(3, 2))
     limit = np.abs(values[:5, :6]).max()
-    for axes, shown, write in (
-        (grid[0, 0], values[:5, :6], "{:.3f}"),
-        (grid[0, 1], codes[:5, :6], "{:d}"),
+    for axes, shown, unit, write in (
+        (grid[0, 0], values[:5, :6], 1, "{:.3f}"),
+        (grid[0, 1], codes[:5, :6], step_size, "{:d}"),
     ):
-        axes.imshow(
-            values[:5, :6] if axes is grid[0, 0] else shown * step_size,
-            cmap="PuOr",
-            vmin=-1.6 * limit,
-            vmax=1.6 * limit,
-            aspect="auto",
-        )
+        limits = {"vmin": -1.6 * limit, "vmax": 1.6 * limit}
+        axes.imshow(unit * shown, cmap="PuOr", aspect="auto", **limits)
         for (row, column), value in np.ndenumerate(shown):
             axes.text(column, row, write.format(value), ha="center", va="center", fontsize=9)
-        axes.set_xticks([])
-        axes.set_yticks([])
+        axes.set(xticks=[], yticks=[])
         axes.grid(visible=False)
-        for side in axes.spines.values():
-            side.set_visible(False)
+        axes.spines[:].set_visible(False)
     grid[0, 0].set_title(f"{name}: 32-bit floats $x$")
     grid[0, 1].set_title(rf"{bits}-bit integers $\Psi_{{{bits}}}(x, \Delta)$, Δ = {step_size:.4f}")
     grid[1, 0].hist(values.ravel(), bins=60, color=style.MEASURED)
@@ -182,20 +159,11 @@ def techniques() -> Figure:
         _box(top, x, 0.32, name, colour, width, 0.36)
         for x, name, width, colour in zip(places, names, widths, colours, strict=True)
     ]
-    for start, end in itertools.pairwise(boxes):
-        _arrow(top, start, end)
+    _arrows(top, *itertools.pairwise(boxes))
     for start, end in ((0, 3), (3, 6)):
-        top.add_patch(
-            FancyArrowPatch(
-                (boxes[start][0], 0.5),
-                (boxes[end][0], 0.5),
-                connectionstyle="arc3,rad=-0.25",
-                arrowstyle="-|>",
-                mutation_scale=11,
-                lw=1.1,
-                color=style.GREY,
-            )
-        )
+        ends = ((boxes[place][0], 0.5, 0, 0) for place in (start, end))
+        look = {"connectionstyle": "arc3,rad=-0.25", "shrinkA": 2, "shrinkB": 2}
+        _arrow(top, *ends, color=style.GREY, **look)
     top.set_title("one transformer block, and what each technique changes in it", fontsize=11)
     panels = (
         ("CA: compact design", QUADRATIC, "MSA", r"$O(n^2)$  →  $O(n)$"),
@@ -211,17 +179,7 @@ def techniques() -> Figure:
     )
     for number, (title, colour, where, formula) in enumerate(panels):
         x = 0.125 + 0.25 * number
-        bottom.add_patch(
-            FancyBboxPatch(
-                (x - 0.115, 0.04),
-                0.23,
-                0.9,
-                boxstyle="round,pad=0,rounding_size=0.012",
-                fc="#fafafa",
-                ec=style.GREY,
-                lw=0.9,
-            )
-        )
+        _box(bottom, x, 0.49, "", "#fafafa", 0.23, 0.9, ec=style.GREY, lw=0.9)
         bottom.text(x, 0.87, title, ha="center", va="center", fontsize=9.5, fontweight="bold")
         _box(bottom, x, 0.68, where, colour, 0.2, 0.14)
         bottom.text(x, 0.45, formula, ha="center", va="center", fontsize=11)

@@ -6,6 +6,7 @@ import pandas as pd
 
 from vitstudy.methods import METHODS
 from vitstudy.report.evidence import Evidence
+from vitstudy.report.published import change, printed
 
 BITS = (8, 7, 6, 5, 4, 3, 2)
 
@@ -50,18 +51,17 @@ def points(profile: str, which: int) -> pd.DataFrame:
 
 def published(which: int) -> pd.DataFrame:
     """The papers' quantized rows that have a size, against their vanilla row, as `points`."""
-    base = METHODS[0].published[which - 1]
-    rows = [
+    whole = printed("vanilla", which).size
+    return pd.DataFrame(
         {
             "model": method.title,
-            "accuracy_change": found.accuracy - base.accuracy,
-            "size_share": 100 * found.size / base.size,
+            "accuracy_change": change(method.key, which),
+            "size_share": 100 * size / whole,
         }
         for method in METHODS
         if method.method.startswith("Quantization")
-        and (found := method.published[which - 1]).size is not None
-    ]
-    return pd.DataFrame(rows)
+        and (size := printed(method.key, which).size) is not None
+    )
 
 
 def readable(profile: str, which: int) -> pd.DataFrame:
