@@ -4,8 +4,8 @@ import json
 
 import numpy as np
 import pytest
-import smoke_study
 import scipy.stats
+import smoke_study
 import torch
 from hypothesis import given
 from hypothesis import strategies as st

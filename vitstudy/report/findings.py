@@ -208,12 +208,15 @@ def _claims(profile: str) -> str:
     count = frame["finding"].value_counts()
     words = {
         verdicts.HOLDS: "hold",
-        verdicts.PARTLY: "hold partly",
+        verdicts.CONSTRUCTED: "hold by construction",
+        verdicts.PARTLY: "hold in a part and fail in another",
+        verdicts.UNTOLD: "hold as far as can be told",
         verdicts.FAILS: "do not hold",
         verdicts.OPEN: "cannot be checked on it",
     }
     numbers = ", ".join(f"{count.get(verdict, 0)} {said}" for verdict, said in words.items())
     return (
-        f"**Of the papers' {len(frame)} claims**, on this profile, {numbers}; one by one in "
+        f"**Of the papers' {len(frame)} claims**, costs judged at ViT-B/16 and accuracy on this "
+        f"profile, {numbers}; one by one in "
         f"[claims.csv](results/{profile}/tables/claims.csv)."
     )

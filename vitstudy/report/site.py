@@ -167,7 +167,7 @@ def _found(profile: str) -> str:
     path = files.REPOSITORY / "results" / profile / "tables" / "claims.csv"
     if path.exists():
         found = pd.read_csv(path)["finding"].value_counts()
-        holds, partly, fails = (found.get(each, 0) for each in verdicts.VERDICTS[:3])
+        holds, partly, fails = verdicts.three(found)
         said += (
             f" Of the papers' {found.sum()} claims {holds} hold on it, {partly} hold partly, "
             f"{fails} do not hold, and the rest cannot be checked."
