@@ -89,9 +89,11 @@ def test_how_much_of_a_network_is_its_stem_by_hand():
     assert manifest.stem_share("paper")[0] == pytest.approx(590_592 / 85_806_346)
 
 
-def test_what_a_profile_computes_by_name_only_is_of_no_tier_of_its_own():
-    by_name = manifest.by_name_only("digits")
-    assert "lsq-w2" in by_name and not {"vanilla", "dynamic", "rounded-w4"} & set(by_name)
+def test_what_a_profile_computes_by_name_only_is_not_computed_until_it_has_a_record(add):
+    absent = manifest.not_computed("digits")
+    assert "lsq-w2" in absent and not {"vanilla", "dynamic", "rounded-w4"} & set(absent)
     computed = methods.computed(profiles.get("digits").tiers)
     every = (*methods.METHODS, *methods.VARIANTS, *methods.SURVEYED)
-    assert len(by_name) + len([row for row in every if row.key in computed]) == len(every)
+    assert len(absent) + len([row for row in every if row.key in computed]) == len(every)
+    add("digits", "digits", "lsq-w2")
+    assert [key for key in absent if key not in manifest.not_computed("digits")] == ["lsq-w2"]

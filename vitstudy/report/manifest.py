@@ -69,11 +69,18 @@ def manifest(profile: str) -> dict:
     }
 
 
-def by_name_only(profile: str) -> list[str]:
-    """The keys of the methods that the profile computes only where they are asked for by name."""
-    computed = methods.computed(profiles.get(profile).tiers)
+def not_computed(profile: str) -> list[str]:
+    """The keys of the methods that are no rows of the profile: it computes them by name only, and
+    has no record of them.
+    """
+    evidence, computed = Evidence(profile), methods.computed(profiles.get(profile).tiers)
     every = (*methods.METHODS, *methods.VARIANTS, *methods.SURVEYED)
-    return [method.key for method in every if method.key not in computed]
+    return [
+        method.key
+        for method in every
+        if method.key not in computed
+        and not any(evidence.records(dataset, method.key) for dataset in evidence.datasets)
+    ]
 
 
 def stem_share(profile: str) -> tuple[float, float]:

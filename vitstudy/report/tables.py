@@ -390,7 +390,7 @@ def _markdown(profile: str, which: int) -> str:
         f"Published: the papers' {PUBLISHED_ON[which - 1]}. Accuracy links to the record that it "
         f"comes from. it/s: iterations per second. {significance_caption(profile, which)}",
         "",
-        _stem(profile),
+        stem(profile),
         "",
         *_linked(evidence, dataset, METHODS, readable(profile, which)),
         "",
@@ -405,7 +405,7 @@ def _markdown(profile: str, which: int) -> str:
     return "\n".join(lines) + "\n"
 
 
-def _stem(profile: str) -> str:
+def stem(profile: str) -> str:
     """How much of the network is what the methods leave alone."""
     parameters, macs = manifest.stem_share(profile)
     what = "a convolutional stem" if profiles.get(profile).architecture.stem else "linear patches"
