@@ -51,10 +51,14 @@ def claims(profile: str, listed: tuple[Claim, ...] = CLAIMS) -> pd.DataFrame:
         own, own_verdict, _ = _side(
             claim, lambda condition, which: condition.printed(which), _told_at_home
         )
+        numbered: list[Condition] = []
+
+        def tell(condition: Condition, value: Value, numbered: list = numbered) -> Told:
+            numbered.append(condition)
+            return _told(condition, value, measured)
+
         found, finding, reasons = _side(
-            claim,
-            lambda condition, which: condition.measured(measured, which),
-            lambda condition, value: _told(condition, value, measured),
+            claim, lambda condition, which: condition.measured(measured, which), tell
         )
         if finding == HOLDS and claim.construction:
             finding, reasons = CONSTRUCTED, [claim.construction, *reasons]
@@ -72,7 +76,7 @@ def claims(profile: str, listed: tuple[Claim, ...] = CLAIMS) -> pd.DataFrame:
                 "profile": profile,
                 "standing": standing(known),
                 "measured": found,
-                "scale": _scales(claim, measured) if found else "",
+                "scale": _scales(numbered, measured),
                 "finding": finding,
                 "verdict": finding if is_evidence else ILLUSTRATES,
                 "note": "; ".join(filter(None, (claim.note, *reasons))),
@@ -115,10 +119,10 @@ def _told(condition: Condition, value: Value, measured: Measured) -> Told:
     return there, words if there is holds else f"{words} ({OTHER_SCALE})"
 
 
-def _scales(claim: Claim, measured: Measured) -> str:
-    """Of which networks the claim's numbers are, each with what is read there."""
+def _scales(numbered: list[Condition], measured: Measured) -> str:
+    """Of which networks the numbers of these conditions are, each with what is read there."""
     places: dict[str, list[str]] = {}
-    for condition in claim.conditions:
+    for condition in numbered:
         if place := measured.scale(condition.of):
             places.setdefault(place, []).append(condition.what.partition(",")[0].split(" of {")[0])
     parts = [f"{place}: {', '.join(dict.fromkeys(what))}" for place, what in places.items()]
