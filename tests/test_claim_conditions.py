@@ -7,7 +7,24 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from vitstudy import conditions
-from vitstudy.conditions import COMPARISONS, FAILS, HOLDS, PARTLY, Value, judge, region
+from vitstudy.conditions import (
+    COMPARISONS,
+    FAILS,
+    HOLDS,
+    PARTLY,
+    Value,
+    about,
+    above,
+    at_least,
+    at_most,
+    below,
+    between,
+    elsewhere,
+    jointly,
+    judge,
+    region,
+    within,
+)
 from vitstudy.errors import UserError
 
 
@@ -75,6 +92,32 @@ def test_more_needed_never_makes_a_better_verdict(met):
         assert ranks == [2, 2, 2]
     assert ranks[1] <= ranks[2]
     assert (judge(met, "all") == PARTLY) == (any(met) and not all(met))
+
+
+regions = st.sampled_from([above(0), below(0), at_least(0), at_most(0), above(2), at_least(-1)])
+readings = st.sampled_from([True, False, None])
+
+
+@given(st.one_of(regions, st.builds(within, st.floats(-9, 9), st.floats(0, 9))), readings)
+def test_another_scale_refutes_an_ordering_alone_and_confirms_no_number(place, holds):
+    there = elsewhere(place, holds)
+    assert there in (holds, None)
+    assert not (there is False and not place.is_ordering)
+    assert not (there is not None and place.is_number)
+    assert there is holds or holds is not True or place.is_number
+
+
+def test_an_ordering_has_one_end_at_nought():
+    assert above(0).is_ordering and at_most(0).is_ordering
+    assert not above(1).is_ordering and not at_least(-5).is_ordering
+    assert not between(0, 1).is_ordering and between(0, 1).is_number and about(-10).is_number
+    assert not at_least(-5).is_number
+
+
+@given(st.lists(readings, min_size=1))
+def test_conditions_that_count_as_one_are_met_only_together(parts):
+    assert (jointly(parts) is True) == all(part is True for part in parts)
+    assert (jointly(parts) is False) == (False in parts)
 
 
 def test_a_file_of_claims_that_is_absent_or_no_toml_says_so(tmp_path):

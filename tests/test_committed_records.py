@@ -1,5 +1,6 @@
 """Every committed record: its schema, its predictions, and its numbers counted again from them."""
 
+import csv
 import json
 from collections import Counter
 from pathlib import Path
@@ -157,3 +158,25 @@ def test_an_absent_analysis_is_found(first):
     (first / "results/smoke/analysis/digits/vanilla/seed0.npz").unlink()
     path = first / "results/smoke/records/digits/vanilla/seed0.json"
     assert problems(path) == ["its analysis is absent or another"]
+
+
+def test_every_change_of_a_committed_cell_ends_at_the_number_that_is_committed():
+    path = files.REPOSITORY / "results" / "CHANGES.csv"
+    with open(path, encoding="utf-8", newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert all(row["why"] and row["accuracy_before"] and row["size_before"] for row in rows)
+    last = {row["cell"]: row for row in rows}
+    for name, row in last.items():
+        profile, dataset, method, seed = name.split("/")
+        record = files.read_json(
+            files.REPOSITORY / "results" / profile / "records" / dataset / method / f"{seed}.json"
+        )
+        if row["accuracy"]:
+            assert (float(row["accuracy"]), int(row["size"])) == (
+                record["accuracy"],
+                record["size_bytes"],
+            ), name
+        else:
+            assert row["why"].startswith("dropped"), name
+    of_recipe = [row for row in rows if "the recipe changed" in row["why"]]
+    assert len(of_recipe) == 36 and [row["accuracy"] for row in of_recipe].count("") == 11

@@ -4,6 +4,8 @@ The claims of the survey (`survey/claims.toml`) and of the papers (`report/claim
 both are read with what stands here. A condition names a quantity, a comparison and its limit, such
 as `below = 1`. It is met where the whole range of the quantity lies in the region that the
 comparison describes, it is not met where none of the range does, and it is open in between.
+
+What a network of another scale tells of a claim is less: `elsewhere`.
 """
 
 from __future__ import annotations
@@ -11,15 +13,17 @@ from __future__ import annotations
 import contextlib
 import math
 import tomllib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from vitstudy.errors import UserError, unknown
 
-HOLDS, PARTLY, FAILS, OPEN = "holds", "partly", "does not hold", "cannot be checked"
-VERDICTS = (HOLDS, PARTLY, FAILS, OPEN)
+HOLDS, CONSTRUCTED = "holds", "holds by construction"
+PARTLY, UNTOLD = "partly: some fail", "partly: some cannot be told"
+FAILS, OPEN = "does not hold", "cannot be checked"
+VERDICTS = (HOLDS, CONSTRUCTED, PARTLY, UNTOLD, FAILS, OPEN)
 NEEDS = ("all", "most", "any")
 """How many of its conditions a claim may need."""
 
@@ -53,6 +57,16 @@ class Region:
             inside = inside and value.low != self.low and value.high != self.high
             outside = outside or value.high == self.low or value.low == self.high
         return True if inside else False if outside else None
+
+    @property
+    def is_ordering(self) -> bool:
+        """Whether it says only which of two is greater: it has one end, at nought."""
+        return 0 in (self.low, self.high) and not self.is_number
+
+    @property
+    def is_number(self) -> bool:
+        """Whether it is around a number: it has two ends."""
+        return math.isfinite(self.low) and math.isfinite(self.high)
 
     def words(self, form: str) -> str:
         """The region in words, its ends written by `form`."""
@@ -137,8 +151,8 @@ def judge(met: list[bool | None], need: str = "all") -> str:
     """The verdict on a claim whose conditions are met, are not, or are open (None).
 
     `need` says how many of them it takes: "all", "most" (more than half) or "any". A claim that
-    needs all and has some is partly met; conditions that are open count for neither side. Raises
-    ValueError for another `need`.
+    needs all and has some is partly met: PARTLY where others are not, UNTOLD where all the others
+    are open. Raises ValueError for another `need`.
     """
     count, true, false = len(met), met.count(True), met.count(False)
     if need not in NEEDS:
@@ -150,8 +164,26 @@ def judge(met: list[bool | None], need: str = "all") -> str:
     if true == count or (need == "most" and 2 * true > count):
         return HOLDS
     if need == "most":
-        return FAILS if 2 * false >= count else PARTLY
-    return PARTLY if true else FAILS
+        return FAILS if 2 * false >= count else UNTOLD
+    return (PARTLY if false else UNTOLD) if true else FAILS
+
+
+def jointly(parts: Iterable[bool | None]) -> bool | None:
+    """Whether all parts of one condition are met; None where one is open and none fails."""
+    parts = list(parts)
+    return False if False in parts else None if None in parts else True
+
+
+def elsewhere(region: Region, holds: bool | None) -> bool | None:
+    """What a number of a trained network tells of a claim about one of another scale.
+
+    An ordering is met or not there as here. A bound that is kept here speaks for the claim; one
+    that is not refutes no number of another network, and a number that a claim gives is neither
+    confirmed nor refuted by another network's.
+    """
+    if region.is_number or (holds is False and not region.is_ordering):
+        return None
+    return holds
 
 
 # -- files of claims ------------------------------------------------------------------------------

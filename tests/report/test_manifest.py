@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from vitstudy import methods, study
+from vitstudy import methods, profiles, study
 from vitstudy.errors import UserError
 from vitstudy.report import manifest
 
@@ -78,3 +78,22 @@ def test_it_is_written_as_json(add, home):
 def test_an_unknown_profile_is_refused(home):
     with pytest.raises(UserError, match="smok"):
         manifest.manifest("smok")
+
+
+def test_how_much_of_a_network_is_its_stem_by_hand():
+    # Six convolutions of 3 x 3 hold 314,208 weights and 960 of their norms, of 855,082 in all.
+    parameters, macs = manifest.stem_share("cifar-cpu")
+    assert parameters == pytest.approx(315_168 / 855_082)
+    assert macs == pytest.approx(38_633_472 / 77_039_872)
+    # Linear patches of ViT-B/16, with their bias.
+    assert manifest.stem_share("paper")[0] == pytest.approx(590_592 / 85_806_346)
+
+
+def test_what_a_profile_computes_by_name_only_is_not_computed_until_it_has_a_record(add):
+    absent = manifest.not_computed("digits")
+    assert "lsq-w2" in absent and not {"vanilla", "dynamic", "rounded-w4"} & set(absent)
+    computed = methods.computed(profiles.get("digits").tiers)
+    every = (*methods.METHODS, *methods.VARIANTS, *methods.SURVEYED)
+    assert len(absent) + len([row for row in every if row.key in computed]) == len(every)
+    add("digits", "digits", "lsq-w2")
+    assert [key for key in absent if key not in manifest.not_computed("digits")] == ["lsq-w2"]

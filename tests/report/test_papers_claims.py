@@ -49,6 +49,13 @@ def test_a_base_is_vanilla_where_none_is_given():
     assert condition.printed(1) == same.printed(1)
 
 
+def test_conditions_of_a_row_count_as_one_where_they_are_joint():
+    table = {"of": ["two"], "jointly": True, "size": {"below": 1}, "accuracy": {"above": 0}}
+    names = [each.joint for each in read_one(table).conditions]
+    assert names == ["lsq-w4", "lsq-w4", "diffq", "diffq"]
+    assert {each.joint for each in read_one({**table, "jointly": False}).conditions} == {""}
+
+
 def test_speed_is_asked_of_either_device():
     labels = [label for label, _ in told(read_one({"of": "dynamic", "speed": {"above": 1}}))]
     assert labels == ["GPU speed, dynamic / vanilla", "CPU speed, dynamic / vanilla"]
@@ -69,12 +76,16 @@ def test_growth_is_of_an_attention_that_is_no_row():
 def test_a_claim_without_more_is_about_both_tables_and_needs_all():
     claim = read_one()
     assert (claim.conditions, claim.tables, claim.need, claim.note) == ((), (1, 2), "all", "")
+    assert claim.construction == ""
 
 
 @pytest.mark.parametrize(
     ("table", "error"),
     [
-        ({"of": "dynamic", "sise": {"below": 1}}, "unknown key 'sise'; valid: of, base, accuracy"),
+        (
+            {"of": "dynamic", "sise": {"below": 1}},
+            "unknown key 'sise'; valid: of, base, jointly, accuracy",
+        ),
         ({"of": "dynamik", "size": {"below": 1}}, "unknown row 'dynamik'"),
         ({"of": "dynamic", "base": "vanila", "size": {"below": 1}}, "unknown row 'vanila'"),
         ({"size": {"below": 1}}, "no of is given"),

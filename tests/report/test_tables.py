@@ -17,7 +17,10 @@ COLUMNS = (
     "key,model,method,accuracy_published,accuracy,accuracy_std,gpu_speed_published,gpu_speed,"
     "cpu_speed_published,cpu_speed,cpu_ratio,size_published,size_mib,simulated,note"
 ).split(",")
-COMPARED = "difference,difference_low,difference_high,p_value,p_holm,significant,test".split(",")
+COMPARED = (
+    "difference,difference_low,difference_high,p_value,p_holm,significant,test,"
+    "p_equivalent,outcome,covers"
+).split(",")
 
 
 def row(profile, which, key):

@@ -7,7 +7,7 @@ the records; `verdicts` judges.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +17,8 @@ from vitstudy.conditions import NEEDS, Region, check_keys, naming, read_file, re
 from vitstudy.errors import UserError, unknown
 from vitstudy.methods import METHODS, VARIANTS
 from vitstudy.report import conditions
-from vitstudy.report.conditions import VANILLA, Condition
+from vitstudy.report.conditions import Condition
+from vitstudy.report.measured import VANILLA
 
 FILE = Path(__file__).with_suffix(".toml")
 OF_ATTENTION = ("growth",)
@@ -40,6 +41,8 @@ class Claim:
     """Those of the papers' tables that it is about."""
     need: str = "all"
     """How many of the conditions it takes: `all`, `most` or `any`."""
+    construction: str = ""
+    """Why it holds by construction in this study; empty where it could turn out otherwise."""
     note: str = ""
 
 
@@ -94,10 +97,12 @@ def _quarter_rank_error(error: np.ndarray) -> float:
 NUMBERS: dict[str, Number] = {
     "accuracy": _against(conditions.accuracy),
     "size": _against(conditions.size),
+    "gpu_speed": _against(conditions.gpu),
     "cpu_speed": _against(conditions.cpu),
     "speed": conditions.both,
     "top1": _alone(conditions.top1),
     "removed": _alone(conditions.removed),
+    "saved": _alone(conditions.saved),
     "seconds": _alone(conditions.seconds),
     "growth": _alone(conditions.growth),
     "parameters": _of_vanilla(conditions.parameters),
@@ -149,7 +154,7 @@ class _Reader:
     def claim(self, given: Mapping[str, Any]) -> Claim:
         with naming(f"claim {given.get('id', given)}"):
             needed = ("id", "papers", "section", "says")
-            check_keys(given, needed, ("conditions", "tables", "need", "note"))
+            check_keys(given, needed, ("conditions", "tables", "need", "construction", "note"))
             if given.get("need", "all") not in NEEDS:
                 raise unknown("need", given["need"], NEEDS)
             found = [each for one in given.get("conditions", ()) for each in self.conditions(one)]
@@ -157,15 +162,21 @@ class _Reader:
             return Claim(**{**given, "conditions": tuple(found), "tables": tables})
 
     def conditions(self, given: Mapping[str, Any]) -> Iterator[Condition]:
-        """The conditions of a table: every quantity of every row against every base, in order."""
-        check_keys(given, ("of",), ("base", *NUMBERS))
-        numbers = {name: said for name, said in given.items() if name not in ("of", "base")}
+        """The conditions of a table: every quantity of every row against every base, in order.
+
+        `jointly` makes those of a row count as one.
+        """
+        further = ("base", "jointly")
+        check_keys(given, ("of",), (*further, *NUMBERS))
+        numbers = {name: said for name, said in given.items() if name in NUMBERS}
         of_study = not numbers.keys() & set(OF_ATTENTION)
         for base in self.rows(given.get("base", VANILLA)):
             for row in self.rows(given["of"], of_study):
                 for name, said in numbers.items():
                     with naming(f"quantity {name}"):
-                        yield from NUMBERS[name](row, region(said, self.limit), base)
+                        found = NUMBERS[name](row, region(said, self.limit), base)
+                    joint = row if given.get("jointly") else ""
+                    yield from (replace(each, joint=joint) for each in found)
 
     def rows(self, given: str | list[str], of_study: bool = True) -> list[str]:
         """The keys that a key, a group's name or a list of them stands for."""

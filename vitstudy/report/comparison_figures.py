@@ -8,6 +8,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
 
+from vitstudy import conditions
 from vitstudy.methods import METHODS
 from vitstudy.report import labels, style
 from vitstudy.report.figures import FAMILIES
@@ -15,8 +16,14 @@ from vitstudy.report.tables import SIGNIFICANT
 
 DIVERGING = "PuOr_r"
 """Blue-violet below, orange above: kept apart by colour-blind readers, white in the middle."""
-VERDICT_COLOURS = (style.PALETTE[0], style.PALETTE[9], style.PALETTE[3], "#d9d9d9")
-"""Holds, partly, does not hold, cannot be checked."""
+VERDICT_COLOURS = dict(
+    zip(
+        conditions.VERDICTS,
+        (*(style.PALETTE[n] for n in (0, 2, 9, 8, 3)), "#d9d9d9"),
+        strict=True,
+    )
+)
+WHITE_ON = (conditions.HOLDS, conditions.CONSTRUCTED, conditions.FAILS)
 COLOURS = (*style.PALETTE[:6], *style.PALETTE[7:])
 """Of the families of methods; the palette's seventh is too near to its fifth."""
 
@@ -61,22 +68,21 @@ def verdicts(counts: pd.DataFrame, total: int) -> Figure:
     figure, axes = style.axes(height=2.4)
     sides = [column for column in counts if column != "verdict"]
     left = np.zeros(len(sides))
-    for (_, row), colour in zip(counts.iterrows(), VERDICT_COLOURS, strict=True):
-        values = row[sides].to_numpy(int)
+    for _, row in counts.iterrows():
+        values, colour = row[sides].to_numpy(int), VERDICT_COLOURS[row["verdict"]]
         bars = axes.barh(sides, values, left=left, color=colour, label=row["verdict"], height=0.6)
-        white = colour in VERDICT_COLOURS[::2]
         axes.bar_label(
             bars,
             [str(value) if value else "" for value in values],
             label_type="center",
-            color="white" if white else "black",
+            color="white" if row["verdict"] in WHITE_ON else "black",
         )
         left += values
     axes.invert_yaxis()
     axes.set_xlim(0, total)
     axes.set_xlabel("claims")
     axes.grid(axis="y", visible=False)
-    figure.legend(loc="outside upper center", ncols=len(counts))
+    figure.legend(loc="outside upper center", ncols=3)
     return figure
 
 

@@ -1,34 +1,29 @@
 """A claim's number, read off the papers' tables and off the records alike.
 
-A published number has no range; a measured difference of accuracy has its 95 % interval, a measured
-speed the quartiles of its turns, a size none.
+A published number has no range; a measured difference of accuracy has its 95 % interval, and so
+has a measured speed, from its turns; a size has none. What follows from a network's shape (sizes,
+counts, speeds) is read where the claim is about it, at the papers' ViT-B/16, whose costs the study
+has (`costs`); what training decides is the profile's own, and says of which scale it is.
 """
 
 from __future__ import annotations
 
-import statistics
 from collections.abc import Callable
 from dataclasses import dataclass
 
-import numpy as np
-
-from vitstudy import data, files, methods, profiles, speed
+from vitstudy import costs, data, profiles
 from vitstudy.conditions import Region, Value
-from vitstudy.record import Record
-from vitstudy.report import published, significance
-from vitstudy.report.evidence import Evidence
-from vitstudy.study import Cell
-
-VANILLA = "vanilla"
-ANOTHER_NETWORK = "a number of the papers' own network: the profile `paper` has it"
-
-
-class Unmeasured(str):
-    """The reason for a number that the study could have, of a row that has no record here."""
-
-
-Read = Value | str
-"""A value, or the reason why there is none."""
+from vitstudy.report import published
+from vitstudy.report.measured import (
+    ANOTHER_NETWORK,
+    ITSELF,
+    SHAPE,
+    TRAINED,
+    VANILLA,
+    Measured,
+    Read,
+    Unmeasured,
+)
 
 
 @dataclass(frozen=True)
@@ -46,6 +41,10 @@ class Condition:
     """How the number is written."""
     base: str = ""
     """The row that it is held against; empty where there is none."""
+    of: str = TRAINED
+    """SHAPE, TRAINED or ITSELF."""
+    joint: str = ""
+    """The name of the conditions that count as one with it; empty where it counts alone."""
 
     def write(self, value: Value) -> str:
         """The number with its range, as it is shown."""
@@ -61,116 +60,6 @@ class Condition:
     def wanted(self, keys: list[str]) -> str:
         """The condition in words, the same for all rows of `keys`."""
         return f"{self.what.format(', '.join(keys))}: {self.region.words(self.form)}"
-
-
-# -- what the records hold ------------------------------------------------------------------------
-
-
-class Measured:
-    """What the records, timings and analysis files of a profile say; each a value or a reason."""
-
-    def __init__(self, profile: str) -> None:
-        self.evidence = Evidence(profile)
-        self.profile = self.evidence.known
-        self._known = {method.key for method in (*methods.METHODS, *methods.VARIANTS)}
-
-    def cell(self, key: str, which: int) -> Cell:
-        """The first seed's cell of a row."""
-        return self.evidence.cell(self.profile.datasets[which - 1], key)
-
-    def records(self, key: str, which: int) -> list[Record] | str:
-        """The row's records, one a seed that is done; else why there is none."""
-        if key not in self._known:
-            return Unmeasured(f"the study has no method {key}")
-        dataset = self.profile.datasets[which - 1]
-        if done := self.evidence.records(dataset, key):
-            return list(done.values())
-        failed = any(self.evidence.attempts(dataset, key).values())
-        return Unmeasured(f"{key} failed" if failed else f"{key} not measured")
-
-    def mean(self, key: str, field: str, which: int) -> Read:
-        """The mean of a record's field over the seeds."""
-        found = self.records(key, which)
-        if isinstance(found, str):
-            return found
-        values = [getattr(record, field) for record in found]
-        if None in values:
-            return f"{field} of {key} not recorded"
-        return Value.exact(statistics.fmean(values))
-
-    def ratio(self, key: str, base: str, field: str, which: int) -> Read:
-        """The mean of a field over that of another row."""
-        first, second = (self.mean(each, field, which) for each in (key, base))
-        for each in (first, second):
-            if isinstance(each, str):
-                return each
-        if second.value == 0:
-            return f"{field} of {base} is 0"
-        return Value.exact(first.value / second.value)
-
-    def accuracy(self, key: str, base: str, which: int) -> Read:
-        """Points of accuracy of a row more than those of another, on the same images and seeds."""
-        for each in (key, base):
-            if isinstance(reason := self.records(each, which), str):
-                return reason
-        dataset = self.profile.datasets[which - 1]
-        found = significance.comparison(self.profile.name, dataset).difference(key, base)
-        if isinstance(found, str):
-            return found
-        return Value(found.points, found.low, found.high)
-
-    def speed(self, key: str, base: str, device: str, which: int) -> Read:
-        """The speed of a row over that of another, each by its ratio to vanilla in its own run."""
-        values = []
-        for each in (key, base):
-            found = self._to_vanilla(each, device, which)
-            if isinstance(found, str):
-                return found
-            values.append(found)
-        first, second = values
-        return Value(first.value / second.value, first.low / second.high, first.high / second.low)
-
-    def _to_vanilla(self, key: str, device: str, which: int) -> Read:
-        found = self.records(key, which)
-        if isinstance(found, str):
-            return found
-        if any(record.simulated for record in found):
-            return f"{key} is simulated: no speed"
-        if key == VANILLA:
-            return Value.exact(1.0)
-        timed = speed.latest(self.cell(key, which), device)
-        if timed is None:
-            return f"{key} not timed on {device}"
-        ratio = timed["ratio_to_vanilla"]
-        return Value(ratio, *timed.get("ratio_quartiles", (ratio, ratio)))
-
-    def analysis(self, key: str, which: int, names: tuple[str, ...]) -> dict[str, np.ndarray] | str:
-        """The arrays `names` of a row's analysis file, first seed; else what is missing."""
-        if isinstance(reason := self.records(key, which), str):
-            return reason
-        found = self.evidence.analysis(self.profile.datasets[which - 1], key)
-        if not found:
-            return f"no analysis file of {key}"
-        absent = [name for name in names if name not in found]
-        if absent:
-            return f"no {', '.join(absent)} in the analysis file of {key}"
-        return {name: found[name] for name in names}
-
-    def growth(self, attention: str, field: str) -> Read:
-        """The power of the number of tokens by which an attention's time or memory grows, CPU.
-
-        The slope of log cost over log tokens, by least squares over the longest sequences timed,
-        down to an eighth of the longest. `field` is one of `attention_speed.json`'s rows.
-        """
-        path = files.results(self.profile.name) / "attention_speed.json"
-        runs = (files.read_json(path) or {}).get("runs", [])
-        rows = [row for run in runs if run["device"] == "cpu" for row in run["rows"]]
-        found = {row["tokens"]: row[field] for row in rows if row["attention"] == attention}
-        longest = {n: cost for n, cost in found.items() if 8 * n >= max(found) and cost > 0}
-        if len(longest) < 2:
-            return Unmeasured(f"attention {attention} not timed on cpu")
-        slope, _ = np.polyfit(np.log(list(longest)), np.log(list(longest.values())), 1)
-        return Value.exact(float(slope))
 
 
 # -- the numbers ----------------------------------------------------------------------------------
@@ -202,8 +91,9 @@ def size(key: str, region: Region, base: str = VANILLA) -> Condition:
         key,
         region,
         lambda which: _printed_ratio(key, base, "size", which),
-        lambda found, which: found.ratio(key, base, "size_bytes", which),
+        lambda found, which: found.shape(key, base, "size_bytes", which),
         base=base,
+        of=SHAPE,
     )
 
 
@@ -218,7 +108,41 @@ def removed(key: str, region: Region) -> Condition:
         key,
         region,
         lambda which: gone(_printed_ratio(key, VANILLA, "size", which)),
-        lambda found, which: gone(found.ratio(key, VANILLA, "size_bytes", which)),
+        lambda found, which: gone(found.shape(key, VANILLA, "size_bytes", which)),
+        of=SHAPE,
+    )
+
+
+def saved(key: str, region: Region) -> Condition:
+    """Share of vanilla's file or of its time that is gone, whichever is more."""
+
+    def most(ratio: Read, *speeds: Read) -> Read:
+        shares = [] if isinstance(ratio, str) else [Value.exact(1 - ratio.value)]
+        shares += [
+            Value(1 - 1 / speed.value, 1 - 1 / speed.low, 1 - 1 / speed.high)
+            for speed in speeds
+            if not isinstance(speed, str)
+        ]
+        if not shares:
+            return Unmeasured(f"neither size nor speed of {key}: {ratio}")
+        ends = ("value", "low", "high")
+        return Value(*(max(getattr(share, end) for share in shares) for end in ends))
+
+    return Condition(
+        "share of the file or of the time gone, {}",
+        key,
+        region,
+        lambda which: most(
+            *(
+                _printed_ratio(key, VANILLA, name, which)
+                for name in ("size", "gpu_speed", "cpu_speed")
+            )
+        ),
+        lambda found, which: most(
+            found.shape(key, VANILLA, "size_bytes", which),
+            found.shape_speed(key, VANILLA, "cpu", which),
+        ),
+        of=SHAPE,
     )
 
 
@@ -257,8 +181,9 @@ def _speed(name: str, field: str, device: str, key: str, region: Region, base: s
         key,
         region,
         lambda which: _printed_ratio(key, base, field, which),
-        lambda found, which: found.speed(key, base, device, which),
+        lambda found, which: found.shape_speed(key, base, device, which),
         base=base,
+        of=SHAPE,
     )
 
 
@@ -271,7 +196,7 @@ def top1(key: str, region: Region) -> Condition:
     """A row's own accuracy, percent: a number of the papers' own network."""
 
     def measured_top1(found: Measured, which: int) -> Read:
-        if not found.profile.architecture.timm_name:
+        if not found.own:
             return ANOTHER_NETWORK
         mean = found.mean(key, "accuracy", which)
         return mean if isinstance(mean, str) else Value.exact(100 * mean.value)
@@ -287,27 +212,29 @@ def top1(key: str, region: Region) -> Condition:
 
 
 def parameters(region: Region) -> Condition:
-    """Parameters of vanilla, in millions: a number of the papers' own network."""
+    """Parameters of vanilla, in millions, at the papers' shape."""
 
-    def measured_parameters(found: Measured, which: int) -> Read:
-        if not found.profile.architecture.timm_name:
-            return ANOTHER_NETWORK
-        mean = found.mean(VANILLA, "parameters", which)
-        return mean if isinstance(mean, str) else Value.exact(mean.value / 1e6)
+    def counted(found: Measured, which: int) -> Read:
+        number = found.counted(VANILLA, "parameters", which)
+        return number if isinstance(number, str) else Value.exact(number / 1e6)
 
     return Condition(
         "parameters of {}, millions",
         VANILLA,
         region,
         lambda which: Value.exact(published.parameters(which) / 1e6),
-        measured_parameters,
+        counted,
+        of=SHAPE,
     )
 
 
 def attention_share(region: Region) -> Condition:
-    """Attention's share of a ViT's multiply-accumulates, by formula: no model need be there."""
+    """Attention's share of the papers' ViT's multiply-accumulates, by formula: no model need be
+    there.
+    """
 
-    def share(profile: profiles.Profile, which: int) -> Value:
+    def share(which: int) -> Value:
+        profile = profiles.get(costs.PROFILE)
         spec = data.spec(profile.datasets[which - 1])
         return Value.exact(
             published.attention_share(profile.architecture, spec.num_classes, spec.channels)
@@ -317,8 +244,9 @@ def attention_share(region: Region) -> Condition:
         "attention products' share of the arithmetic of {}",
         VANILLA,
         region,
-        lambda which: share(profiles.get("paper"), which),
-        lambda found, which: share(found.profile, which),
+        share,
+        lambda found, which: share(which),
+        of=SHAPE,
     )
 
 
@@ -361,6 +289,7 @@ def growth(attention: str, region: Region) -> tuple[Condition, Condition]:
             region,
             lambda which: "the papers print no times by length",
             lambda found, which, field=field: found.growth(attention, field),
+            of=ITSELF,
         )
         for name, field in (("time", "milliseconds"), ("memory", "mib"))
     )
@@ -384,4 +313,5 @@ def between_tables(condition: Condition, region: Region, what: str) -> Condition
         lambda found, which: less(lambda table: condition.measured(found, table)),
         condition.form,
         condition.base,
+        condition.of,
     )

@@ -14,7 +14,7 @@ from vitstudy import profiles, speed
 from vitstudy.methods import METHODS
 from vitstudy.report import tables, verdicts
 from vitstudy.report.evidence import Evidence
-from vitstudy.report.significance import difference
+from vitstudy.report.significance import NO_LOSS, UNTOLD, Difference, corrected, difference
 
 
 @dataclass(frozen=True)
@@ -189,28 +189,46 @@ def _costs(key: str, ratios: list[pd.DataFrame]) -> str:
 
 
 def _gains(known: profiles.Profile, finding: Finding) -> str:
-    """How far the rows lie above their control, with the interval, on both data sets."""
-    if not finding.control:
-        return ""
-    parts = []
+    """How far the rows lie above their control, with the interval, on both data sets; marked where
+    that is significant among all that these findings tell.
+    """
+    family, parts = _over_controls(known), []
     for key in finding.keys:
-        found = [difference(known.name, name, key, finding.control) for name in known.datasets]
+        found = [family.get((name, key, finding.control)) for name in known.datasets]
         if all(found):
-            parts.append(" / ".join(map(str, found)))
+            marks = [tables.SIGNIFICANT if each.significant else "" for each in found]
+            parts.append(" / ".join(f"{a}{b}" for a, b in zip(found, marks, strict=True)))
     return "; ".join(parts)
 
 
+def _over_controls(known: profiles.Profile) -> dict[tuple[str, str, str], Difference]:
+    """Each row against its control, by data set, row and control: one family of tests."""
+    family = {
+        (name, key, each.control): difference(known.name, name, key, each.control)
+        for each in FINDINGS
+        for key in each.keys
+        for name in known.datasets
+        if each.control
+    }
+    family = {place: found for place, found in family.items() if found}
+    return dict(zip(family, corrected(family.values()), strict=True))
+
+
 def _too_small(known: profiles.Profile, frames: list[pd.DataFrame]) -> str:
-    """Which rows cannot be told from vanilla."""
+    """Which rows surely lose no more than the margin, and which cannot be told from vanilla."""
     done = list(Evidence(known.name).records(known.datasets[0], "vanilla").values())
-    parts = []
-    for frame, title in zip(frames, tables.PUBLISHED_ON, strict=True):
-        small = frame[frame["significant"].eq(False)]["model"].tolist()
-        parts.append(f"{', '.join(small) or 'none'} ({title})")
+
+    def told(outcome: str) -> str:
+        parts = []
+        for frame, title in zip(frames, tables.PUBLISHED_ON, strict=True):
+            rows = frame[frame["outcome"].eq(outcome)]["model"].tolist()
+            parts.append(f"{', '.join(rows) or 'none'} ({title})")
+        return "; ".join(parts)
+
     return (
-        f"**Too small to call** with {done[0].test_images:,} test images and "
-        f"{'one seed' if len(done) == 1 else f'{len(done)} seeds'}, after Holm's "
-        f"correction: {'; '.join(parts)}.{_luck(known)}"
+        f"**{NO_LOSS.capitalize()}**, by tests of equivalence: {told(NO_LOSS)}. **Too small to "
+        f"call** with {done[0].test_images:,} test images and "
+        f"{'one seed' if len(done) == 1 else f'{len(done)} seeds'}: {told(UNTOLD)}.{_luck(known)}"
     )
 
 

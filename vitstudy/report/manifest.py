@@ -11,7 +11,7 @@ from collections.abc import Iterable
 from datetime import datetime
 from pathlib import Path
 
-from vitstudy import files, methods, profiles, speed, study
+from vitstudy import data, files, methods, profiles, speed, study
 from vitstudy.record import Record
 from vitstudy.report.evidence import Evidence
 from vitstudy.study import Cell
@@ -67,6 +67,35 @@ def manifest(profile: str) -> dict:
         },
         "not_measured": absent,
     }
+
+
+def not_computed(profile: str) -> list[str]:
+    """The keys of the methods that are no rows of the profile: it computes them by name only, and
+    has no record of them.
+    """
+    evidence, computed = Evidence(profile), methods.computed(profiles.get(profile).tiers)
+    every = (*methods.METHODS, *methods.VARIANTS, *methods.SURVEYED)
+    return [
+        method.key
+        for method in every
+        if method.key not in computed
+        and not any(evidence.records(dataset, method.key) for dataset in evidence.datasets)
+    ]
+
+
+def stem_share(profile: str) -> tuple[float, float]:
+    """Shares of vanilla's parameters and of its multiply-accumulates that are its stem's, 0..1.
+
+    By formula, of the profile's first data set. The stem turns an image into tokens; dynamic int8,
+    pruning and low-rank attention leave it alone.
+    """
+    from vitstudy import measure
+
+    known = profiles.get(profile)
+    spec = data.spec(known.datasets[0])
+    given = (known.architecture, spec.num_classes, spec.channels)
+    parameters, macs = measure._stem(known.architecture, spec.channels)
+    return parameters / measure.vit_parameters(*given), macs / measure.vit_macs(*given)
 
 
 def _distinct(values: Iterable) -> list:

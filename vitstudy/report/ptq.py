@@ -42,9 +42,10 @@ def remedies(profile: str) -> pd.DataFrame:
     `accuracy`, its interval (`low`, `high`) and `baseline` in percent, means over the seeds that
     are done; `flips` against the baseline, of the first; `gain` over min/max in points, with the
     95 % interval of the paired difference (`gain_low`, `gain_high`) and its p after Holm's
-    correction over all rows (`gain_p`; NaN for min/max itself and where min/max is absent). On validation, first seed: `agreement` with the baseline in percent
-    and `sqnr` of the logits in dB. Rows without a record are left out (`missing` names them).
-    Raises UserError, with the command to run, where there is none at all.
+    correction over all rows (`gain_p`; NaN for min/max itself and where min/max is absent). On
+    validation, first seed: `agreement` with the baseline in percent and `sqnr` of the logits in
+    dB. Rows without a record are left out (`missing` names them). Raises UserError, with the
+    command to run, where there is none at all.
     """
     evidence, rows = Evidence(profile), []
     for dataset in evidence.datasets:

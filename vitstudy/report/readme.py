@@ -163,7 +163,9 @@ def _profile_table(summary: dict) -> list[str]:
             total = count + len(made["not_measured"])
             elapsed, summed = (_duration(made[name]) for name in ("elapsed_seconds", "seconds"))
             took = f"{elapsed}; {summed}, sum of the cells" if count else "not measured"
-        rows.append((f"`{name}`", known.title, known.machine, took, f"{count} of {total}"))
+        absent = len(manifest.not_computed(name))
+        cells_told = f"{count} of {total}; {absent} rows of the study are not computed"
+        rows.append((f"`{name}`", known.title, known.machine, took, cells_told))
     words = ("Profile", "What", "Machine")
     return markdown((*words, "Time", "Cells measured"), rows, words)
 

@@ -131,11 +131,11 @@ def upper_tail(distance: float, freedom: float = math.inf) -> float:
 def tost(value: float, error: float, margin: float, freedom: float = math.inf) -> float:
     """p of two one-sided tests that the true value lies within `margin` of nought, either way.
 
-    value, its standard `error` and `margin` in one unit; t of `freedom` degrees. The hypothesis that
-    is tested is that the value lies as far out as the margin or farther; p is the greater of the
-    two tests', which is that of the nearer end. It is below α exactly where the interval of level
-    1 - 2α lies within the margin (Schuirmann, A Comparison of the Two One-Sided Tests Procedure,
-    1987). Where there is no error, p is 0 or 1.
+    value, its standard `error` and `margin` in one unit; t of `freedom` degrees. The hypothesis
+    that is tested is that the value lies as far out as the margin or farther; p is the greater of
+    the two tests', which is that of the nearer end. It is below α exactly where the interval of
+    level 1 - 2α lies within the margin (Schuirmann, A Comparison of the Two One-Sided Tests
+    Procedure, 1987). Where there is no error, p is 0 or 1.
     """
     room = margin - abs(value)
     return upper_tail(room / error, freedom) if error else float(room <= 0)

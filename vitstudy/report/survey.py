@@ -10,7 +10,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from vitstudy import files
-from vitstudy.conditions import FAILS, HOLDS, OPEN, PARTLY, VERDICTS
+from vitstudy.conditions import FAILS, HOLDS, OPEN, PARTLY, UNTOLD, VERDICTS
 from vitstudy.errors import UserError
 from vitstudy.report import quantizer, style, survey_figures, survey_schematics
 from vitstudy.report.readable import table
@@ -181,7 +181,7 @@ def wrong(found: pd.DataFrame) -> pd.DataFrame:
 
 def doubtful(found: pd.DataFrame) -> pd.DataFrame:
     """The claims that do not simply hold, those that fail first."""
-    rank = {FAILS: 0, PARTLY: 1, OPEN: 2}
+    rank = {FAILS: 0, PARTLY: 1, UNTOLD: 2, OPEN: 3}
     chosen = found[found["verdict"] != HOLDS]
     chosen = chosen.sort_values("verdict", key=lambda each: each.map(rank), kind="stable")
     columns = ["section", "line", "claim", "computed", "verdict", "note"]
@@ -272,7 +272,8 @@ def conclusion(
         f"{worst.recomputed_eer:.1f} computed. One known value explains {explained} of them. "
         f"{len(far) - len(off)} more are as far off, but within their inputs' rounding.",
         f"Of {len(said)} sentences with a number, {verdict.get(HOLDS, 0)} hold, "
-        f"{verdict.get(PARTLY, 0)} partly, {verdict.get(FAILS, 0)} do not, and "
+        f"{verdict.get(PARTLY, 0)} in a part, {verdict.get(UNTOLD, 0)} only within the rounding of "
+        f"what they are made of, {verdict.get(FAILS, 0)} do not, and "
         f"{verdict.get(OPEN, 0)} cannot be checked from the tables.",
         f"Of {len(fronts)} best trade-offs, {len(fronts) - len(beaten)} are on their front and "
         f"{alone} alone on it: a front does not single out one model, a weighting does."

@@ -1,6 +1,6 @@
 """The papers' Tables 1 and 2, published and measured side by side, from records alone.
 
-Nothing here needs an artifact; nor a data set or torch, but for test images that share sources.
+Nothing here needs an artifact; nor a data set, but for test images that share sources.
 """
 
 from __future__ import annotations
@@ -389,6 +389,8 @@ def _markdown(profile: str, which: int) -> str:
         f"Published: the papers' {PUBLISHED_ON[which - 1]}. Accuracy links to the record that it "
         f"comes from. it/s: iterations per second. {significance_caption(profile, which)}",
         "",
+        stem(profile),
+        "",
         *_linked(evidence, dataset, METHODS, readable(profile, which)),
         "",
         "## Beneath the papers' rows: variants and controls",
@@ -400,6 +402,16 @@ def _markdown(profile: str, which: int) -> str:
         names = ", ".join(unshown)
         lines.append(f"Computed by name only, and not measured on this profile: {names}.")
     return "\n".join(lines) + "\n"
+
+
+def stem(profile: str) -> str:
+    """How much of the network is what the methods leave alone."""
+    parameters, macs = manifest.stem_share(profile)
+    what = "a convolutional stem" if profiles.get(profile).architecture.stem else "linear patches"
+    return (
+        f"Of vanilla's parameters {parameters:.0%}, and of its multiply-accumulates {macs:.0%}, "
+        f"are those of {what}, which dynamic int8, pruning and Nyström attention leave as they are."
+    )
 
 
 def record_place(evidence: Evidence, dataset: str, key: str) -> str:

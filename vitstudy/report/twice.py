@@ -8,8 +8,8 @@ import pandas as pd
 
 from vitstudy import data, profiles, speed
 from vitstudy.report import published
-from vitstudy.report.conditions import VANILLA, Measured
 from vitstudy.report.evidence import Evidence
+from vitstudy.report.measured import VANILLA, Measured
 
 STUDENT = "deit-base"
 DEVICES = {"GPU": ("gpu_speed", "cuda"), "CPU": ("cpu_speed", "cpu")}

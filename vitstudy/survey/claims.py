@@ -2,9 +2,9 @@
 
 The claims are in `claims.toml`, told in our words, with the line of the survey's text; what stands
 here reads them. The verdict of each is computed from the tables: `holds` where what is printed
-there gives the stated number, rounded or cut off, or makes the statement true; `partly` where a
-part of it does, or the number lies within what the inputs' own rounding allows; `does not hold`;
-`cannot be checked` where the tables say nothing of it.
+there gives the stated number, rounded or cut off, or makes the statement true; partly where a part
+of it does and another fails, or where the number lies within what the inputs' own rounding allows,
+so that it cannot be told; `does not hold`; `cannot be checked` where the tables say nothing of it.
 """
 
 from __future__ import annotations

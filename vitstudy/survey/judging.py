@@ -1,7 +1,8 @@
 """Verdicts on kinds of claims that come up again and again, and the arithmetic of their numbers.
 
-`holds` is where what the tables print gives the stated number, rounded or cut off; `partly` where a
-part of a claim is right, or where the number lies within what the inputs' own rounding allows.
+HOLDS is where what the tables print gives the stated number, rounded or cut off; PARTLY where a
+part of a claim is right and another is not; UNTOLD where the number lies within what the inputs'
+own rounding allows.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from vitstudy.conditions import FAILS, HOLDS, PARTLY, judge
+from vitstudy.conditions import FAILS, HOLDS, PARTLY, UNTOLD, judge
 from vitstudy.errors import unknown
 from vitstudy.survey import pareto, tables
 
@@ -57,7 +58,7 @@ def number(stated: str, formula: Callable[..., float], cells: Sequence[Cell]) ->
     low, high, half = min(corners), max(corners), tables.half_unit(stated)
     if low < float(stated) + half and high > float(stated) - half:
         within = f"{stated} only within the rounding of the inputs ({low:.3g} to {high:.3g})"
-        return Found(shown, PARTLY, within)
+        return Found(shown, UNTOLD, within)
     return Found(shown, FAILS)
 
 
