@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 import torch
 from commands import invoke, one_line
-from vitstudy.small import narrowed
+from vitstudy.narrow import narrowed
 
 from vitstudy import (
     costs,
