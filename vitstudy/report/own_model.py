@@ -16,6 +16,8 @@ from vitstudy.study import Cell
 
 CALIBRATION, TRAIN, TEST = 64, 512, 256
 """So many images of each split at most: the notebook is to be run in some seconds."""
+LARGE, FEW = 64, 32
+"""Of images with longer sides than this, in pixels, so few of each split."""
 
 
 @dataclass(frozen=True)
@@ -56,8 +58,9 @@ def baseline(profile: str) -> tuple[nn.Module, Images]:
 
 def _of_data(profile: Profile, name: str) -> tuple[Tensor, TensorDataset, Tensor, Tensor]:
     given, size = data.load(name, profile.limit), profile.architecture.image_size
+    most = TRAIN if size <= LARGE else FEW
     heads = [
-        each.head(count)
+        each.head(min(count, most))
         for each, count in (
             (given.calibration, CALIBRATION),
             (given.train, TRAIN),
