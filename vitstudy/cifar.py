@@ -53,9 +53,11 @@ def _is_in_group(file: Path, group: str) -> bool:
 def _torchvision_class(spec: Spec) -> type[CIFAR10]:
     from torchvision import datasets
 
-    if spec.name == "cifar100":
-        return datasets.CIFAR100
-    return datasets.CIFAR10
+    by_name: dict[str, type[CIFAR10]] = {
+        "cifar10": datasets.CIFAR10,
+        "cifar100": datasets.CIFAR100,
+    }
+    return by_name[spec.name]
 
 
 def source_files(spec: Spec) -> list[Path]:
