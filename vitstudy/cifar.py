@@ -53,8 +53,11 @@ def _is_in_group(file: Path, group: str) -> bool:
 def _torchvision_class(spec: Spec) -> type[CIFAR10]:
     from torchvision import datasets
 
-    kind: type[CIFAR10] = datasets.CIFAR100 if spec.name == "cifar100" else datasets.CIFAR10
-    return kind
+    by_name: dict[str, type[CIFAR10]] = {
+        "cifar10": datasets.CIFAR10,
+        "cifar100": datasets.CIFAR100,
+    }
+    return by_name[spec.name]
 
 
 def source_files(spec: Spec) -> list[Path]:
