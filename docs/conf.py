@@ -8,15 +8,17 @@ from pathlib import Path
 
 from docutils import nodes
 from latex2mathml.converter import convert
+from sphinx.ext.autodoc.mock import mock
 
-from vitstudy import __version__, files
+import vitstudy
+from vitstudy import files
 
 sys.modules.setdefault("rfc3987_syntax", None)  # as notebooks.skip_iri_grammars: seconds less
 
 project = "vitstudy"
 author = "The vitstudy authors"
 copyright = "2026, the vitstudy authors"
-release = __version__
+release = vitstudy.__version__
 extensions = ["myst_nb", "sphinx.ext.autodoc", "sphinx.ext.linkcode"]
 exclude_patterns = ["_build", "generated"]
 
@@ -33,6 +35,10 @@ autodoc_mock_imports = [
     *("torch", "torchvision", "timm", "accelerate", "torchao", "onnx", "onnxruntime"),
     *("onnxscript", "sklearn", "safetensors", "matplotlib", "seaborn", "PIL", "pyarrow"),
 ]
+with mock(autodoc_mock_imports):
+    for name in vitstudy.__all__:  # they come on their first use, which has to be here
+        getattr(vitstudy, name)
+autodoc_inherit_docstrings = False
 autodoc_default_options = {"members": True, "member-order": "bysource"}
 autodoc_typehints_format = "short"
 add_module_names = False
