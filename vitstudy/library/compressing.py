@@ -210,6 +210,8 @@ def _outputs(model: nn.Module, example: Tensor, what: str) -> Tensor:
         ) from error
     if not isinstance(outputs, Tensor):
         raise UserError(f"{what} gives a {type(outputs).__name__}; valid: one tensor of logits")
+    if not torch.isfinite(outputs).all():
+        raise UserError(f"{what} gives NaN or infinity for the images that are given")
     return outputs
 
 
@@ -386,12 +388,12 @@ def _half_done(method: Method, model: nn.Module, example: Tensor, touched: list[
     def note(name: str) -> Callable[..., None]:
         return lambda *_: called.add(name)
 
-    layers = copy.deepcopy(model)
-    for name in touched:
-        if name in dict(layers.named_modules()):
-            layers.get_submodule(name).register_forward_hook(note(name))
-    _outputs(layers, example, "the model")
-    for name in touched:
+    network = copy.deepcopy(model)
+    layers = {n: each for n, each in network.named_modules() if n in touched}
+    for name, layer in layers.items():
+        layer.register_forward_hook(note(name))
+    _outputs(network, example, "the model")
+    for name in layers:
         if name not in called:
             return f"{name} {NEVER_CALLED}"
     return (
