@@ -349,7 +349,7 @@ def test_options_that_only_look_are_told_from_those_that_make(options, looks):
     ],
 )
 def test_snakemakes_own_complaint_about_its_options_is_one_line(said, message):
-    assert re.search(message, workflow._of_the_options(["Traceback", "  File", said, ""]))
+    assert re.search(message, workflow._complaint(["Traceback", "  File", said, ""]))
 
 
 def test_run_that_is_told_to_end_takes_all_that_it_started_along(tmp_path):
