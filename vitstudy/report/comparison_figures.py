@@ -49,8 +49,8 @@ def differences(pairs: pd.DataFrame) -> Figure:
     )
     bound = max(1.0, float(pairs["points"].abs().max()))
     look = {"cmap": DIVERGING, "fmt": "", "annot_kws": {"fontsize": 8 if len(keys) > 8 else 10}}
-    ticks = {"xticklabels": columns, "yticklabels": rows}
-    style.heat(axes, values, "points", annot=texts, vmin=-bound, vmax=bound, **ticks, **look)
+    labels = {"xticklabels": columns, "yticklabels": rows, "bar": {"fraction": 0.05}}
+    style.heat(axes, values, "points", annot=texts, vmin=-bound, vmax=bound, **labels, **look)
     axes.set_xticks(axes.get_xticks(), columns, rotation=35, ha="right")
     axes.set(xlabel="", ylabel="")
     axes.set_title("accuracy of the row less that of the column, points", loc="left")

@@ -198,7 +198,8 @@ def confusion(labels: np.ndarray, predicted: np.ndarray, names: list[str], title
         ticks = dict.fromkeys(("xticklabels", "yticklabels"), classes if few else 10)
         look = {"annot": few, "fmt": "d", "square": True, "linewidths": 0.5 if few else 0, **ticks}
         hidden = diagonal | (counts == 0)
-        style.heat(axes, counts, "" if few else "images", mask=hidden, vmin=0, **look)
+        bar = {"shrink": 0.8}
+        style.heat(axes, counts, "" if few else "images", bar, mask=hidden, vmin=0, **look)
         axes.collections[0].set_rasterized(not few)  # ten thousand cells as paths are megabytes
         axes.set(xlabel="predicted", ylabel="label")
         axes.set_title(f"{half or title}: {wrong:,} wrong of {len(labels):,}")

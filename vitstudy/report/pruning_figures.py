@@ -229,7 +229,8 @@ def what_goes(gone: np.ndarray, title: str) -> Figure:
     figure, axes = style.axes(height=1.4 + 0.45 * len(gone))
     kinds = [pruning.KIND_NAMES[kind] for kind in KINDS]
     blocks = [f"block {block}" for block in range(len(gone))]
-    shares = pd.DataFrame(gone, index=blocks, columns=kinds)
-    style.heat(axes, shares, "", fmt=".0%", vmin=0, vmax=1)
+    percent = pd.DataFrame(100 * gone, index=blocks, columns=kinds)
+    texts = percent.map("{:.0f} %".format)
+    style.heat(axes, percent, "", annot=texts, fmt="", vmin=0, vmax=100)
     axes.set_title(title, fontsize=11)
     return figure

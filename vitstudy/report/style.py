@@ -85,10 +85,14 @@ def legend(axes: Axes | Sequence[Axes], side: str, columns: int) -> None:
     several[0].figure.legend(handles, labels, loc=f"outside {side} center", ncols=columns)
 
 
-def heat(axes: Axes, values, label: str, **options) -> None:
-    """A matrix as colours in `axes`, NaN grey, with the scale's `label` unless it is empty."""
+def heat(axes: Axes, values, label: str, bar: dict | None = None, **options) -> None:
+    """A matrix as colours in `axes`, NaN grey, with the scale's `label` unless it is empty.
+
+    `bar` holds what else the colour bar is given, `options` what `seaborn.heatmap` is.
+    """
     options = {"cmap": HEAT, "annot": True, "linewidths": 0.5, "cbar": bool(label)} | options
-    seaborn.heatmap(values, ax=axes, cbar_kws={"label": label} if label else {}, **options)
+    bar = {"label": label, **(bar or {})} if label else {}
+    seaborn.heatmap(values, ax=axes, cbar_kws=bar, **options)
     axes.grid(visible=False)
     axes.set_facecolor("#f0f0f0")
     axes.tick_params(length=0)
