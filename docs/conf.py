@@ -100,7 +100,9 @@ document.addEventListener("DOMContentLoaded", async () => {
 
 def linkcode_resolve(domain, info):
     """The source of a member as it lies in the repository, from a page below `api`."""
-    place = files.SOURCE.joinpath(*info["module"].split(".")[1:])
+    member = getattr(sys.modules[info["module"]], info["fullname"].split(".")[0], None)
+    module = getattr(member, "__module__", None) or info["module"]
+    place = files.SOURCE.joinpath(*module.split(".")[1:])
     place = place / "__init__.py" if place.is_dir() else place.with_suffix(".py")
     return os.path.relpath(place, files.root() / "site" / "api").replace(os.sep, "/")
 
