@@ -8,7 +8,7 @@ from pathlib import Path
 
 from docutils import nodes
 from latex2mathml.converter import convert
-from sphinx.ext.autodoc.mock import mock
+from sphinx.ext.autodoc.mock import MockFinder
 
 import vitstudy
 from vitstudy import files
@@ -30,14 +30,12 @@ myst_enable_extensions = ["dollarmath", "amsmath", "colon_fence"]
 suppress_warnings = ["mystnb.unknown_mime_type", "myst.header"]
 
 # The pages of the code need no more than the package's own source: what takes seconds to import
-# stands there by name.
-autodoc_mock_imports = [
+# stands there by name, and is never imported here.
+STAND_INS = [
     *("torch", "torchvision", "timm", "accelerate", "torchao", "onnx", "onnxruntime"),
-    *("onnxscript", "sklearn", "safetensors", "matplotlib", "seaborn", "PIL", "pyarrow"),
+    *("onnxscript", "sklearn", "safetensors", "seaborn"),
 ]
-with mock(autodoc_mock_imports):
-    for name in vitstudy.__all__:  # they come on their first use, which has to be here
-        getattr(vitstudy, name)
+sys.meta_path.insert(0, MockFinder(STAND_INS))
 autodoc_inherit_docstrings = False
 autodoc_default_options = {"members": True, "member-order": "bysource"}
 autodoc_typehints_format = "short"
@@ -100,7 +98,9 @@ document.addEventListener("DOMContentLoaded", async () => {
 
 def linkcode_resolve(domain, info):
     """The source of a member as it lies in the repository, from a page below `api`."""
-    place = files.SOURCE.joinpath(*info["module"].split(".")[1:])
+    member = getattr(sys.modules[info["module"]], info["fullname"].split(".")[0], None)
+    module = getattr(member, "__module__", None) or info["module"]
+    place = files.SOURCE.joinpath(*module.split(".")[1:])
     place = place / "__init__.py" if place.is_dir() else place.with_suffix(".py")
     return os.path.relpath(place, files.root() / "site" / "api").replace(os.sep, "/")
 

@@ -29,9 +29,7 @@ def test_page_says_what_the_committed_summary_and_records_say(name):
     )
 
 
-@pytest.mark.parametrize(
-    "name", ["README.md", *(f"docs/{n}.md" for n in ("findings", "reproducing", "guide"))]
-)
+@pytest.mark.parametrize("name", ["README.md", *(f"docs/{n}.md" for n in ("findings", "guide"))])
 def test_links_of_a_page_lead_to_files_that_exist(name):
     folder = (files.REPOSITORY / name).parent
     linked = [link for link in re.findall(r"\]\(([^)]+)\)", page(name)) if "://" not in link]

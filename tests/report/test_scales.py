@@ -351,8 +351,8 @@ def committed():
     """The scales of the records that are in the repository, not of an empty home's."""
     with pytest.MonkeyPatch.context() as patch:
         patch.delenv("VITSTUDY_HOME", raising=False)
-        found = scales.read()
-    return found, scales.pairs(found)
+        found, losses = scales.read(), transfer.losses()
+    return found, scales.pairs(found), losses
 
 
 def test_the_committed_table_is_what_the_committed_records_give(committed, home):
@@ -362,7 +362,7 @@ def test_the_committed_table_is_what_the_committed_records_give(committed, home)
 
 
 def test_the_notebook_shows_the_numbers_of_the_functions(committed):
-    frame = committed[1]
+    _, frame, losses = committed
     notebook = nbformat.read(notebooks.path("10_scales"), as_version=4)
     shown = [
         output["data"].get("text/markdown", output["data"]["text/plain"])
@@ -371,7 +371,6 @@ def test_the_notebook_shows_the_numbers_of_the_functions(committed):
         if "data" in output
     ]
     assert scales.readable(frame).to_string(index=False) in shown, AGAIN
-    losses = transfer.losses()
     assert transfer.readable(losses).to_string(index=False) in shown, AGAIN
     lines = (*transfer.lines(losses), *costs.lines())
     assert "\n".join(f"- {line}" for line in lines) in shown, AGAIN
