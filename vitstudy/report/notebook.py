@@ -138,7 +138,7 @@ def knobs(draw: Callable[..., Figure], alt: str, **ranges: tuple) -> None:
     bars = {}
     for name, (low, high, start, *step) in ranges.items():
         kind = ipywidgets.FloatSlider if step else ipywidgets.IntSlider
-        look = {"step": step[0], "readout_format": ".4~g"} if step else {}
+        look = {"step": step[0], "readout_format": ".4g"} if step else {}
         bars[name] = kind(
             start, min=low, max=high, description=name, continuous_update=False, **look
         )
