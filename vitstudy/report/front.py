@@ -238,11 +238,12 @@ def points(profile: str, which: int = 2) -> pd.DataFrame:
     as shares of vanilla's; NaN where there is none.
     """
     frame, evidence = tables.ratios(profile, which), Evidence(profile)
+    against = tables.compared(profile, which).set_index("key")["difference"]
     shown = pd.DataFrame(
         {
             "key": frame["key"],
             "family": frame["method"],
-            "points": frame["accuracy_change"],
+            "points": frame["key"].map(against),  # as the table beside it has them
             "points_published": frame["accuracy_change_published"],
             "size": frame["size_ratio"],
             "size_published": frame["size_ratio_published"],
@@ -251,14 +252,14 @@ def points(profile: str, which: int = 2) -> pd.DataFrame:
         }
     )[1:]
     dataset = evidence.dataset(which)
-    accuracy, own = (evidence.accuracy(dataset, key) for key in (TEACHER, "vanilla"))
-    if accuracy is None or own is None:
+    gain = difference(profile, dataset, TEACHER, "vanilla")
+    if gain is None:
         return shown
     ratio = evidence.cpu_ratio(dataset, TEACHER)
     cnn = {
         "key": TEACHER,
         "family": "CNN",
-        "points": accuracy - own,
+        "points": gain.points,
         "size": evidence.size_share(dataset, TEACHER) / 100,
         "time": 1 / ratio if ratio else None,
     }
