@@ -8,7 +8,6 @@ import pandas as pd
 import pytest
 import torch
 from commands import invoke, one_line
-from vitstudy.small import narrowed
 
 from vitstudy import (
     costs,
@@ -25,6 +24,7 @@ from vitstudy.attention.nystrom import nystrom_macs
 from vitstudy.distillation import deit
 from vitstudy.errors import UserError
 from vitstudy.methods import METHODS
+from vitstudy.narrow import narrowed
 from vitstudy.pruning import slim
 from vitstudy.report import costs as report
 

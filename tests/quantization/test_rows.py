@@ -12,7 +12,7 @@ from safetensors import safe_open
 from safetensors.torch import load_file
 from safetensors.torch import save as to_bytes
 
-from vitstudy import data, files, finetuning, measure, methods, models, profiles, small, study
+from vitstudy import data, files, finetuning, measure, methods, models, narrow, profiles, study
 from vitstudy.context import Context
 from vitstudy.errors import UserError
 from vitstudy.quantization import diffq, fq_vit, lsq
@@ -208,21 +208,21 @@ def test_small_networks_are_narrower_and_of_as_many_bytes(in_smoke, home):
     given = context("diffq", home)
     assert models.load(cell("small").artifact_path).embed_dim == SMOKE.architecture.width // 4
     size = payload_size(cell("diffq").artifact_path)
-    width = small.width_for_bytes(given, size)
+    width = narrow.width_for_bytes(given, size)
     model = models.load(cell("small-as-diffq").artifact_path)
     assert model.embed_dim == width
     assert 4 * measure.count_parameters(model) <= size
-    wider = small.build(given, width + 1)
+    wider = narrow.build(given, width + 1)
     assert 4 * measure.count_parameters(wider) > size
-    assert small.width_for_bytes(given, 1) == 1
-    assert small.narrowed(SMOKE.architecture, SMOKE.architecture.width) == SMOKE.architecture
+    assert narrow.width_for_bytes(given, 1) == 1
+    assert narrow.narrowed(SMOKE.architecture, SMOKE.architecture.width) == SMOKE.architecture
 
 
 @pytest.mark.parametrize("name", profiles.PROFILES)
 def test_every_profile_has_a_small_network_and_a_fine_tuning(name):
     profile = profiles.get(name)
     width = round(profile.architecture.width * methods.SMALL["width"])
-    model = models.build(small.narrowed(profile.architecture, width), 10, 3)
+    model = models.build(narrow.narrowed(profile.architecture, width), 10, 3)
     attention = model.blocks[0].attn
     assert model.embed_dim == attention.head_dim * attention.num_heads == width
     named = SimpleNamespace(spec=SimpleNamespace(name=profile.datasets[0]))

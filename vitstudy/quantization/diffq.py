@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from torch.func import functional_call
 from torch.nn import functional as F
 
-from vitstudy import finetuning, models, small
+from vitstudy import finetuning, models, narrow
 from vitstudy.context import Context
 from vitstudy.quantization.layers import copy_of_float_model, note_skipped
 from vitstudy.quantization.packing import pack_tensors, unpack_tensors
@@ -296,7 +296,7 @@ def compress(context: Context) -> nn.Module:
     """
     options = context.options
     if "width" in options:
-        model = small.build(context, small.share_of_width(context))
+        model = narrow.build(context, narrow.share_of_width(context))
         # Noise drawn in the forward pass is not known to compile.
         recipe = replace(context.profile.recipe(context.data.spec.name), compile=False)
     else:
