@@ -13,6 +13,7 @@ from vitstudy import (
     costs,
     data,
     files,
+    formulas,
     measure,
     methods,
     models,
@@ -21,6 +22,7 @@ from vitstudy import (
     speed,
 )
 from vitstudy.attention.nystrom import nystrom_macs
+from vitstudy.configs import Config
 from vitstudy.distillation import deit
 from vitstudy.errors import UserError
 from vitstudy.methods import METHODS
@@ -84,7 +86,7 @@ def expected(architecture, classes):
     """Parameters and MACs of every row but the pruned ones, by formula."""
     given, small = (architecture, classes, 3), (narrow(architecture), classes, 3)
     tokens = (architecture.image_size // architecture.patch_size) ** 2 + 1
-    whole = measure.vit_parameters(*given), measure.vit_macs(*given)
+    whole = formulas.vit_parameters(*given), formulas.vit_macs(*given)
 
     def with_landmarks(number):
         shape = tokens, number, architecture.width, architecture.heads, 6
@@ -95,7 +97,7 @@ def expected(architecture, classes):
         **dict.fromkeys(("vanilla", "dynamic", "fq-vit"), whole),
         # a learned step for each layer: the patches', four a block, and the head
         "lsq-w4": (whole[0] + 4 * architecture.depth + 2, whole[1]),
-        "diffq": (measure.vit_parameters(*small), measure.vit_macs(*small)),
+        "diffq": (formulas.vit_parameters(*small), formulas.vit_macs(*small)),
         **dict.fromkeys(
             ("deit-base", "deit-base+dynamic"), (deit.parameters(*given), deit.macs(*given))
         ),
@@ -210,7 +212,10 @@ def test_counting_leaves_the_callers_random_numbers(tiny, tmp_path):
 
 
 def test_a_row_of_an_unknown_kind_is_refused():
-    stranger = replace(METHODS[0], key="stranger", module="vitstudy.quantization.stranger")
+    class Strange(Config):
+        module = "vitstudy.quantization.stranger"
+
+    stranger = replace(METHODS[0], key="stranger", config=Strange())
     with pytest.raises(ValueError, match=r"stranger: what vitstudy\.quantization\.stranger makes"):
         random_weights.build(stranger, TINY.architecture, 10, 3)
 
@@ -259,7 +264,9 @@ def test_speeds_are_of_real_arithmetic_in_turn_with_vanilla_and_kept(timed):
     changed = {**found["models"]["dynamic"], "counted": {**found["models"]["dynamic"]["counted"]}}
     changed["counted"]["macs"] += 1
     row = {**frame.loc["dynamic"].to_dict(), "key": "dynamic", "num_classes": 10}
-    assert costs._add_speed(row, {"dynamic": changed}) == ["speed not measured yet"]
+    assert costs._add_speed(row, {**found, "models": {"dynamic": changed}}) == [
+        "speed not measured yet"
+    ]
     # Counted again, without timing: nothing changes.
     before = costs.path().read_text(), costs.speed_path().read_text()
     costs.make()

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from vitstudy import data, measure, models, profiles
+from vitstudy import data, formulas, measure, models, profiles
 from vitstudy.profiles import Architecture
 from vitstudy.quantization import dynamic
 
@@ -26,19 +26,19 @@ def test_formula_and_counter_agree_on_every_profile(name):
     profile = profiles.get(name)
     spec = data.spec(profile.datasets[1])
     given = profile.architecture, spec.num_classes, spec.channels
-    assert counted(*given) == (measure.vit_parameters(*given), measure.vit_macs(*given))
+    assert counted(*given) == (formulas.vit_parameters(*given), formulas.vit_macs(*given))
 
 
 def test_the_papers_model_has_the_published_parameters_and_macs():
     given = PAPER, 10, 3
-    assert measure.vit_parameters(*given) == 85_806_346
-    assert 17.5e9 < measure.vit_macs(*given) < 17.6e9
+    assert formulas.vit_parameters(*given) == 85_806_346
+    assert 17.5e9 < formulas.vit_macs(*given) < 17.6e9
     # timm's documentation gives 5.7 M and 1.3 G with 1,000 classes.
-    assert measure.vit_parameters(DEIT_TINY, 1000, 3) == 5_717_416
-    assert measure.vit_macs(DEIT_TINY, 1000, 3) == pytest.approx(1.26e9, rel=0.01)
+    assert formulas.vit_parameters(DEIT_TINY, 1000, 3) == 5_717_416
+    assert formulas.vit_macs(DEIT_TINY, 1000, 3) == pytest.approx(1.26e9, rel=0.01)
     assert counted(DEIT_TINY, 10, 3) == (
-        measure.vit_parameters(DEIT_TINY, 10, 3),
-        measure.vit_macs(DEIT_TINY, 10, 3),
+        formulas.vit_parameters(DEIT_TINY, 10, 3),
+        formulas.vit_macs(DEIT_TINY, 10, 3),
     )
 
 
@@ -50,7 +50,7 @@ def test_attentions_own_products_are_counted():
         for name, module in models.build(architecture, 10, 1).named_modules()
         if isinstance(module, torch.nn.Linear)
     )
-    stem = measure._stem(architecture, 1)[1]
+    stem = formulas.stem(architecture, 1)[1]
     attention = architecture.depth * 2 * tokens * tokens * width
     assert counted(architecture, 10, 1)[1] == linear + stem + attention
 

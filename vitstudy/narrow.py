@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from vitstudy import measure, models
+from vitstudy import formulas, models
 from vitstudy.configs import Narrower, SameBytes
 from vitstudy.context import Context
 from vitstudy.packing import payload_size
@@ -56,7 +56,7 @@ def width_for_bytes(context: Context[Any], size: int) -> int:
 
     def bytes_at(width: int) -> int:
         narrower = narrowed(architecture, width)
-        return 4 * measure.vit_parameters(narrower, spec.num_classes, spec.channels)
+        return 4 * formulas.vit_parameters(narrower, spec.num_classes, spec.channels)
 
     widths = range(architecture.width, 1, -1)
     fitting = (width for width in widths if bytes_at(width) <= size)

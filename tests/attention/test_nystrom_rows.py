@@ -7,7 +7,7 @@ import pytest
 import torch
 from commands import invoke, one_line
 
-from vitstudy import data, measure, methods, models, profiles, study
+from vitstudy import data, formulas, methods, models, profiles, study
 from vitstudy.attention import nystrom, spectrum
 from vitstudy.attention import replace as attention
 from vitstudy.study import Cell
@@ -134,7 +134,7 @@ def test_every_profile_has_more_tokens_than_the_papers_landmarks():
         with torch.device("meta"):
             model = models.build(replace(profile.architecture, depth=1), 10, 3)
         assert attention.num_tokens(model) > 64
-        assert measure.vit_macs(profile.architecture, 10, 3) > 0
+        assert formulas.vit_macs(profile.architecture, 10, 3) > 0
 
 
 @pytest.mark.parametrize(

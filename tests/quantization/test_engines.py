@@ -14,7 +14,7 @@ from commands import invoke, one_line
 from safetensors.torch import save as to_bytes
 from torch import nn
 
-from vitstudy import files, measure, methods, models, profiles, study
+from vitstudy import files, formulas, measure, methods, models, profiles, study
 from vitstudy.configs import Config
 from vitstudy.context import Context
 from vitstudy.errors import UserError
@@ -142,7 +142,7 @@ def test_a_model_without_biases_in_its_head_is_exported_too(images):
 def test_products_are_counted_as_torch_and_the_formula_count_them(dense, exported, four_bits):
     image, given = torch.zeros(1, 3, 16, 16), dense.description
     architecture = profiles.Architecture(**given["architecture"])
-    expected = measure.vit_macs(architecture, 5, 3)
+    expected = formulas.vit_macs(architecture, 5, 3)
     assert measure.count_macs(dense, 16, 3) == expected
     for content in (exported, onnx_runtime.quantize(exported), four_bits):
         assert onnx_runtime.count_macs(content, image) == expected

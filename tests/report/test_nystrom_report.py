@@ -6,7 +6,7 @@ import pandas as pd
 import pytest
 from matplotlib.figure import Figure
 
-from vitstudy import files, measure, methods, profiles
+from vitstudy import files, formulas, methods, profiles
 from vitstudy.attention import scaling
 from vitstudy.report import nystrom, nystrom_figures
 from vitstudy.study import Cell
@@ -47,7 +47,7 @@ def test_macs_at_the_papers_shape_by_hand():
     assert found.at[64, "attention, M"] == at_64 / 1e6
     assert found.at[64, "over softmax's"] == at_64 / softmax
     assert found.at["softmax", "network"] == 1
-    whole = measure.vit_macs(profiles.get("paper").architecture, 10, 3)
+    whole = formulas.vit_macs(profiles.get("paper").architecture, 10, 3)
     assert found.at[64, "network"] == whole / (whole + 12 * (at_64 - softmax))
     speeds = nystrom.published_speeds().set_index("landmarks")
     assert speeds.at[24, "published, Table 1"] == 4.67 / 4.48

@@ -5,7 +5,7 @@ import torch
 from safetensors.torch import save
 from torch import nn
 
-from vitstudy import files, measure
+from vitstudy import files, formulas
 from vitstudy.errors import UserError
 from vitstudy.profiles import Architecture
 from vitstudy.survey import counted
@@ -25,8 +25,8 @@ def test_committed_counts_are_what_the_formula_gives(counts, name):
         width=width, depth=depth, heads=3, mlp_ratio=4, image_size=224, patch_size=16
     )
     row = counts.set_index("timm").loc[name]
-    assert row["parameters_M"] == round(measure.vit_parameters(given, 1000, 3) / 1e6, 4)
-    assert row["macs_G"] == round(measure.vit_macs(given, 1000, 3) / 1e9, 4)
+    assert row["parameters_M"] == round(formulas.vit_parameters(given, 1000, 3) / 1e6, 4)
+    assert row["macs_G"] == round(formulas.vit_macs(given, 1000, 3) / 1e9, 4)
 
 
 def test_every_network_is_counted_and_every_count_is_of_one(counts):

@@ -17,7 +17,7 @@ from timm.models.deit import VisionTransformerDistilled
 from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
 
-from vitstudy import baseline, measure, models, training
+from vitstudy import baseline, formulas, models, training
 from vitstudy.context import Context
 from vitstudy.distillation.configs import DeiT
 from vitstudy.distillation.soft import (
@@ -141,7 +141,7 @@ def build(architecture: Architecture, num_classes: int, channels: int) -> Vision
 def parameters(architecture: Architecture, num_classes: int, channels: int) -> int:
     """Parameters of the ViT of `architecture` with token, by formula."""
     added = 2 * architecture.width + architecture.width * num_classes + num_classes
-    return measure.vit_parameters(architecture, num_classes, channels) + added
+    return formulas.vit_parameters(architecture, num_classes, channels) + added
 
 
 def macs(architecture: Architecture, num_classes: int, channels: int) -> int:
@@ -154,7 +154,7 @@ def macs(architecture: Architecture, num_classes: int, channels: int) -> int:
     tokens = (architecture.image_size // architecture.patch_size) ** 2 + 1
     block = 4 * width**2 + 2 * width * hidden + 2 * (2 * tokens + 1) * width
     added = architecture.depth * block + width * num_classes
-    return measure.vit_macs(architecture, num_classes, channels) + added
+    return formulas.vit_macs(architecture, num_classes, channels) + added
 
 
 # -- the rows of the study ------------------------------------------------------------------------

@@ -191,8 +191,8 @@ def _one_line(method: str, model: str) -> Iterator[None]:
     """Tell in one line what a method, or a library below it, has against a model."""
     try:
         yield
-    except (UserError, OSError, MemoryError):
-        raise
+    except (UserError, OSError, MemoryError, ImportError, NameError, SyntaxError):
+        raise  # told in one line already, or a fault of the machine or of this package
     except TrainingFailed as error:
         raise UserError(f"{error}: take a lower learning_rate") from error
     except Exception as error:

@@ -64,7 +64,7 @@ def splits(profile: str) -> pd.DataFrame:
 
 def architecture(profile: str) -> pd.DataFrame:
     """The network of each baseline; parameters and MACs by formula and as counted on the file."""
-    from vitstudy import measure
+    from vitstudy import formulas
 
     shape = profiles.get(profile).architecture
     return pd.DataFrame(
@@ -74,9 +74,11 @@ def architecture(profile: str) -> pd.DataFrame:
             "blocks": shape.depth,
             "heads": shape.heads,
             "tokens": tokens(shape),
-            "parameters by formula": measure.vit_parameters(shape, spec.num_classes, spec.channels),
+            "parameters by formula": formulas.vit_parameters(
+                shape, spec.num_classes, spec.channels
+            ),
             "parameters counted": record.parameters,
-            "MACs by formula": measure.vit_macs(shape, spec.num_classes, spec.channels),
+            "MACs by formula": formulas.vit_macs(shape, spec.num_classes, spec.channels),
             "MACs counted": record.macs,
         }
         for _, record, spec in _measured(profile)

@@ -11,7 +11,7 @@ from collections.abc import Iterable
 from datetime import datetime
 from pathlib import Path
 
-from vitstudy import data, files, methods, profiles, speed, study
+from vitstudy import data, files, formulas, methods, profiles, speed, study
 from vitstudy.record import Record
 from vitstudy.report.evidence import Evidence
 from vitstudy.study import Cell
@@ -89,13 +89,11 @@ def stem_share(profile: str) -> tuple[float, float]:
     By formula, of the profile's first data set. The stem turns an image into tokens; dynamic int8,
     pruning and low-rank attention leave it alone.
     """
-    from vitstudy import measure
-
     known = profiles.get(profile)
     spec = data.spec(known.datasets[0])
     given = (known.architecture, spec.num_classes, spec.channels)
-    parameters, macs = measure._stem(known.architecture, spec.channels)
-    return parameters / measure.vit_parameters(*given), macs / measure.vit_macs(*given)
+    parameters, macs = formulas.stem(known.architecture, spec.channels)
+    return parameters / formulas.vit_parameters(*given), macs / formulas.vit_macs(*given)
 
 
 def _distinct(values: Iterable) -> list:

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 import torch
 
-from vitstudy import data, measure, methods, profiles
+from vitstudy import data, formulas, methods, profiles
 from vitstudy.attention import nystrom, scaling
 from vitstudy.profiles import Architecture
 from vitstudy.record import Record
@@ -245,7 +245,7 @@ def macs(architecture: Architecture, iterations: int = nystrom.ITERATIONS) -> pd
     """
     width, heads, count = architecture.width, architecture.heads, published.tokens(architecture)
     exact = nystrom.nystrom_macs(count, count, width, heads, iterations)
-    whole = measure.vit_macs(architecture, 10, 3)
+    whole = formulas.vit_macs(architecture, 10, 3)
     rows = []
     for number in (*(m for m in scaling.LANDMARKS if m < count), count):
         found = nystrom.nystrom_macs(count, number, width, heads, iterations)

@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 import torch
 
-from vitstudy import data, measure, methods, profiles, training
+from vitstudy import data, formulas, methods, profiles, training
 from vitstudy.profiles import Recipe
 from vitstudy.pruning import importance, slim
 from vitstudy.pruning.slim import KINDS, Shape
@@ -117,7 +117,7 @@ def shape_of(profile: str, dataset: str) -> Shape:
         architecture.width // architecture.heads,
         round(architecture.width * architecture.mlp_ratio),
     )
-    everything = measure.vit_parameters(architecture, spec.num_classes, spec.channels)
+    everything = formulas.vit_parameters(architecture, spec.num_classes, spec.channels)
     fixed = everything - slim.parameters(slim.full(shape), shape)
     return Shape(**{**vars(shape), "fixed": fixed})
 

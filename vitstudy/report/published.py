@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from vitstudy import methods, profiles
+from vitstudy import formulas, methods, profiles
 from vitstudy.conditions import read_file
 from vitstudy.methods import METHODS, Published
 from vitstudy.profiles import Architecture
@@ -50,10 +50,8 @@ def attention_share(architecture: Architecture, num_classes: int, channels: int)
 
     Those of the two products QKᵀ and of the attention with V: 2 n² d in each block.
     """
-    from vitstudy import measure
-
     products = 2 * tokens(architecture) ** 2 * architecture.width * architecture.depth
-    return products / measure.vit_macs(architecture, num_classes, channels)
+    return products / formulas.vit_macs(architecture, num_classes, channels)
 
 
 def one_token_more(architecture: Architecture) -> float:
