@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from pathlib import Path
 
@@ -55,8 +56,9 @@ def before(jobs: Jobs, name: str) -> list[str]:
 def priorities(profile: str, jobs: Jobs) -> dict[str, int]:
     """Return, by job, how much there is to do along the longest path that begins with it.
 
-    A cell counts as many steps as its data set's recipe. A job that much waits for goes first, and
-    so does a long one, since a long job that begins last leaves all cores but one idle.
+    A cell counts the steps that it trains for, and a tenth of its data set's recipe for all else. A
+    job that much waits for goes first, and so does a long one, since a long job that begins last
+    leaves all cores but one idle.
     """
     known = profiles.get(profile)
     lengths: dict[str, int] = {}
@@ -64,13 +66,28 @@ def priorities(profile: str, jobs: Jobs) -> dict[str, int]:
 
     def path(name: str) -> int:
         if name not in lengths:
-            own = sum(known.recipe(cell.dataset).steps for cell in jobs[name])
-            lengths[name] = own + max(map(path, followers[name]), default=0)
+            own = sum(
+                known.recipe(cell.dataset).steps * (0.1 + _share_of_steps(cell.method))
+                for cell in jobs[name]
+            )
+            lengths[name] = math.ceil(own) + max(map(path, followers[name]), default=0)
         return lengths[name]
 
     for name in jobs:
         path(name)
     return lengths
+
+
+def _share_of_steps(key: str) -> float:
+    """Return the share of the recipe's steps that a method trains for.
+
+    It is the setting `steps` of what goes on from a trained model; without one, all where a method
+    starts from scratch, with a teacher or without, and none where it starts from another model.
+    """
+    method = methods.get(key)
+    from_scratch = 1.0 if set(method.parents) <= {"teacher"} else 0.0
+    share: float = method.options.get("steps", from_scratch)
+    return share
 
 
 def stamps(profile: str) -> Path:

@@ -8,6 +8,7 @@ the method made is written to a file too, and the model that comes back is the o
 from __future__ import annotations
 
 import copy
+import re
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -183,7 +184,9 @@ def _float_copy(model: nn.Module, what: str) -> nn.Module:
 
 
 def _line(error: Exception) -> str:
-    return " ".join(str(error).split())[:300] or type(error).__name__
+    """The first line of a message, without a terminal's colours, and at most 300 characters."""
+    plain = re.sub(r"\x1b\[[0-9;]*m", "", str(error)).strip()
+    return plain.partition("\n")[0][:300].strip() or type(error).__name__
 
 
 @contextmanager
