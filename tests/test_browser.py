@@ -20,7 +20,7 @@ from vitstudy import files, notebooks
 
 pytestmark = pytest.mark.browser
 
-WITH_SLIDERS = {"01", "02", "03", "04", "05", "06", "07", "09"}
+WITH_SLIDERS = {"01", "02", "03", "04", "05", "06", "07", "09", "11"}
 """The notebooks that have some, by number."""
 PATIENCE = 900_000
 """Milliseconds that one notebook may take to run, or one slider to redraw, on a busy machine."""
