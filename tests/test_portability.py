@@ -36,7 +36,7 @@ def test_older_sets_are_held_against_the_newest_and_the_newest_against_the_recor
         path.parent.mkdir(parents=True)
         np.save(path, logits)
     record = SimpleNamespace(cpu="another CPU (8 cores, AVX512)", gpu=None)
-    monkeypatch.setattr(study, "read", lambda cell: record)
+    monkeypatch.setattr(study, "recorded", lambda cell: record)
     content = {"labels": np.zeros(3), "classes": np.array([[0], [1], [0]])}
     cell.predictions_path.parent.mkdir(parents=True)
     np.savez(cell.predictions_path, **content, probabilities=np.full((3, 1), 0.5))
