@@ -196,6 +196,7 @@ PROFILES = {
             recipes=(Recipe(steps=30, batch_size=16),) * 2,
             limit=(256, 64, 64, 128),
             tiers=("paper", "survey", "control"),
+            one_job=(),
             speed_rounds=3,
             speed_batch=16,
         ),
