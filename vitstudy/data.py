@@ -144,7 +144,7 @@ def _cache_meta(spec: Spec) -> dict[str, Any] | None:
 def _origin(spec: Spec) -> list[Any]:
     """Identify the source by its files, their sizes and times, or by the code that makes it."""
     if not spec.label_column:
-        return [files.sha256(files.SOURCE / f"{module}.py") for module in MADE_BY]
+        return [files.sha256(Path(__file__).with_name(f"{module}.py")) for module in MADE_BY]
     stats = ((file, file.stat()) for file in cifar.source_files(spec))
     return [[str(file), stat.st_size, stat.st_mtime_ns] for file, stat in stats]
 

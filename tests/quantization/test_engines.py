@@ -18,6 +18,7 @@ from vitstudy import files, formulas, measure, methods, models, profiles, study
 from vitstudy.configs import Config
 from vitstudy.context import Context
 from vitstudy.errors import UserError
+from vitstudy.methods import method
 from vitstudy.quantization import dynamic, lsq, onnx_four_bits, onnx_runtime, torchao_int8
 from vitstudy.report import tables
 from vitstudy.study import Cell, staleness
@@ -413,8 +414,8 @@ def test_a_cell_is_stale_when_its_engine_changed(in_smoke, monkeypatch):
 def absent(monkeypatch):
     """No engine is installed."""
     gone = {name for each in ENGINES for name in each.requires}
-    found = methods.find_spec
-    monkeypatch.setattr(methods, "find_spec", lambda name: None if name in gone else found(name))
+    found = method.find_spec
+    monkeypatch.setattr(method, "find_spec", lambda name: None if name in gone else found(name))
     for name in gone:
         monkeypatch.setitem(sys.modules, name, None)
 

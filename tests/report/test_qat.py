@@ -57,7 +57,7 @@ def test_findings_compare_what_is_there_and_say_when_there_is_nothing(add, add_p
         add_predictions(cell, [1] * 100, [0] * wrong + [1] * (100 - wrong))
     (line,) = qat.findings("digits", 1)
     paired = difference("digits", "digits", "lsq-w4", "rounded-w4")
-    assert paired.clear and paired.points == pytest.approx(8)
+    assert paired.significant and paired.points == pytest.approx(8)
     assert f"{paired} points, paired on the same images" in line
     assert "(95 %; 98.00 against 90.00 %), 0.1 against 0.1 MiB." in line
 

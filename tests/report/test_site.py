@@ -49,7 +49,7 @@ def test_first_page_is_the_readme_then_the_run_apart_with_its_caveat(built):
     assert "/findings\n/results/cifar-cpu\n/results/cifar\n" in found
     assert "never evidence" in run
     assert "/results/smoke\n/notebooks/00_baselines\n" in run and "\n/run\n" in run
-    assert "/guide\n/reproducing\n" in run
+    assert "/guide\n" in run and "/reproducing\n" in run and "/own_model\n" in run
     assert "warning" not in front
 
 
